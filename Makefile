@@ -1,0 +1,51 @@
+# Every target that runs Python first makes .venv and installs Segscape into it, once.
+
+PYTHON ?= python3
+# The torch to install where .venv has none yet, for example TORCH='torch==2.13.0 --index-url ...' for one CUDA version.
+TORCH ?= torch==2.13.0
+TEST_WORKERS ?= 2
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+LAYOUT := examples/layouts/terraced-street.png
+
+.PHONY: help install demo test lint format typecheck layouts wheel clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
+
+install: $(INSTALLED)  ## make .venv and install Segscape with everything that development needs
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing Segscape into .venv (once; a few minutes)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet $(TORCH)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## turn one of the example layouts into a photograph
+	@$(BIN)/segscape generate $(LAYOUT) --out out/demo --colour-preview --force
+	@echo "The photograph: $(CURDIR)/out/demo/$(notdir $(LAYOUT))"
+
+test: $(INSTALLED)  ## run every test
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS)
+
+lint: $(INSTALLED)  ## check style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(INSTALLED)  ## mend style and format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+typecheck: $(INSTALLED)  ## check types
+	@$(BIN)/mypy
+
+layouts: $(INSTALLED)  ## draw the example layouts again
+	@$(BIN)/python examples/draw_layouts.py
+
+wheel: $(INSTALLED)  ## build the wheel into dist/
+	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove what the other targets made, .venv included
+	rm -rf .venv out dist .pytest_cache .mypy_cache .ruff_cache

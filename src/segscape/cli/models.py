@@ -1,0 +1,91 @@
+"""`segscape models`: the published systems, and what a saved model is and can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from segscape.labels import LabelSet
+    from segscape.models.spade import SPADEGenerator
+
+PAPERS = {
+    "spade": "Park et al., CVPR 2019, arXiv 1903.07291",
+    "spade-light": "Tan et al., TPAMI 2021, arXiv 2012.04644, Table IV",
+    "clade": "Tan et al., TPAMI 2021, arXiv 2012.04644",
+    "clade-icpe": "Tan et al., TPAMI 2021, arXiv 2012.04644, section 3.4",
+}
+EXAMPLE_CLASSES = 151
+"""Classes of the example size: ADE20K with its unknown class."""
+
+
+def models(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME|MODEL]", help="A system of the list, or a saved model's folder or id."),
+    ] = None,
+) -> None:
+    """List the published systems, or describe one of them or a saved model with its classes."""
+    from segscape.models import list_models, load_model
+
+    if model is None:
+        print(f"{'name':<14}{'parameters':>14}  paper")
+        for name in list_models():
+            print(f"{name:<14}{_count(_on_paper(name)):>14,}  {PAPERS[name]}")
+        print(f"\nParameters: {EXAMPLE_CLASSES} classes, 256x256, published width.")
+    elif model in list_models():
+        _describe(_on_paper(model), f"{EXAMPLE_CLASSES} classes, published width")
+    else:
+        from segscape.inference.pipeline import require_generator
+
+        generator = require_generator(load_model(model))
+        _describe(generator, "saved model")
+        _print_classes(generator.config.labels)
+
+
+def _on_paper(name: str) -> SPADEGenerator:
+    """The system at its published size, without memory for its weights."""
+    import torch
+
+    from segscape.models import create_model
+
+    with torch.device("meta"):
+        return create_model(name, labels=EXAMPLE_CLASSES)
+
+
+def _count(generator: SPADEGenerator) -> int:
+    return sum(parameter.numel() for parameter in generator.parameters())
+
+
+def _describe(generator: SPADEGenerator, title: str) -> None:
+    config = generator.config
+    height, width = config.image_size
+    norms = ", ".join(config.block_norms) if len(set(config.block_norms)) > 1 else config.block_norms[0]
+    rows = {
+        "paper": PAPERS[config.model],
+        "parameters": f"{_count(generator):,}",
+        "training size": f"{height}x{width} (height x width)",
+        "other sizes": "resized"
+        if config.latent_dim
+        else f"yes, padded to multiples of {config.size_multiple}",
+        "base channels": str(config.base_channels),
+        "norms": norms,
+        "position": config.position or "none",
+        "instance maps": "needed" if config.use_instances else "not used",
+        "styles": f"global, {config.latent_dim} dimensions" if config.latent_dim else "none",
+        "labels": f"{config.labels.name}, {config.labels.num_classes} classes",
+    }
+    print(f"{config.model} ({title})")
+    for name, value in rows.items():
+        print(f"  {name:<15}{value}")
+
+
+def _print_classes(labels: LabelSet) -> None:
+    print("\nindex  colour           name")
+    for index, entry in enumerate(labels.classes):
+        red, green, blue = entry.color
+        remark = " (unknown)" if index == labels.unknown else " (thing)" if entry.thing else ""
+        print(f"{index:>5}  ({red:>3}, {green:>3}, {blue:>3})  {entry.name}{remark}")
+    if labels.unknown is not None and labels.ignore_value is not None:
+        print(f"The value {labels.ignore_value} in a file is read as class {labels.unknown}.")

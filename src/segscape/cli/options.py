@@ -1,0 +1,44 @@
+"""Values that several commands read from the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from segscape.errors import SegscapeError
+
+LARGEST_SIDE = 16384
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`HxW` as (height, width), for example `256x512`.
+
+    Raises:
+        SegscapeError: another form, or a side outside 1..16384.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise SegscapeError(f"--size {text!r} is not HEIGHTxWIDTH: write it like 256x512.")
+    height, width = (int(part) for part in parts)
+    if not (1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE):
+        raise SegscapeError(f"--size {text!r} is out of range: each side is 1 to {LARGEST_SIDE}.")
+    return height, width
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder that `--out` names, with its parents.
+
+    Raises:
+        SegscapeError: it is a file, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise SegscapeError(f"--out {folder}: cannot make this folder ({reason}); choose another.") from None
+
+
+def report(path: Path, error: Exception) -> None:
+    """Print `error: <sentence>` about one file, which the sentence names, on stderr."""
+    sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)

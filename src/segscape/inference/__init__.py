@@ -1,0 +1,7 @@
+"""From a layout to pictures."""
+
+from __future__ import annotations
+
+from segscape.inference.pipeline import SHIPPED_MODEL, Pipeline, to_pictures
+
+__all__ = ["SHIPPED_MODEL", "Pipeline", "to_pictures"]

@@ -1,0 +1,323 @@
+"""`Pipeline`: a saved model around which everything fits: files, arrays or layouts of any size in, PIL images out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from typing_extensions import Self
+
+from segscape.errors import CheckpointError, ConfigError, LayoutError, StyleError
+from segscape.label_files import read_image, read_instance_map
+from segscape.labels import LabelSet
+from segscape.layout import Layout
+from segscape.models import load_model
+from segscape.models.pretrained import PretrainedModel
+from segscape.models.spade import SPADEGenerator
+from segscape.style import Style
+
+Size = tuple[int, int]
+"""`(height, width)`."""
+LayoutLike = Layout | str | Path | npt.NDArray[Any]
+InstancesLike = str | Path | npt.NDArray[Any] | None
+StyleLike = Style | str | Path | Image.Image
+
+SHIPPED_MODEL = Path(__file__).parents[1] / "assets"
+"""The folder of the model that comes with Segscape."""
+
+
+class Pipeline:
+    """Turns layouts into pictures with one model.
+
+    Attributes:
+        model: the generator, in evaluation mode on `device`.
+        device: where it runs.
+
+    Args:
+        model: a generator, for example from `segscape.load_model`; it is moved and set to evaluation mode.
+        device: `auto` (CUDA, else Apple's MPS, else the CPU) or a PyTorch device such as `cpu` or `cuda:1`.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+    """
+
+    def __init__(self, model: SPADEGenerator, device: str | torch.device = "auto") -> None:
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path | None = None,
+        device: str | torch.device = "auto",
+        *,
+        revision: str | None = None,
+    ) -> Self:
+        """Load a saved model from a folder or the Hugging Face hub; None is the model that comes with Segscape.
+
+        Raises:
+            CheckpointError: nothing there, or the files are broken.
+            ConfigError: a model that this Segscape does not know, or an unknown device.
+        """
+        if path_or_id is None and not (SHIPPED_MODEL / "config.json").is_file():
+            raise CheckpointError(
+                f"this installation has no shipped model ({SHIPPED_MODEL} holds none): name one, "
+                "a folder or a Hugging Face id (--model on the command line)."
+            )
+        target = choose_device(device)
+        model = load_model(SHIPPED_MODEL if path_or_id is None else path_or_id, revision=revision)
+        return cls(require_generator(model), target)
+
+    @property
+    def labels(self) -> LabelSet:
+        """The label set that the model was trained with."""
+        return self.model.config.labels
+
+    @property
+    def latent_dim(self) -> int | None:
+        """Dimensions of the model's style latent; None for a model that gives one picture per layout."""
+        return self.model.config.latent_dim
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        layouts: LayoutLike | Sequence[LayoutLike],
+        *,
+        seed: int | None = None,
+        style: StyleLike | None = None,
+        size: Size | None = None,
+        samples: int = 1,
+        instance_maps: InstancesLike | Sequence[InstancesLike] = None,
+    ) -> list[Image.Image]:
+        """Generate pictures of the size of their layouts.
+
+        A size that the network cannot work at is padded (the border labels repeated) and cropped. A model with style
+        latents works at its training size only: the layout is resized to it, and the picture back (bicubic).
+
+        Args:
+            layouts: one or a list of: a `Layout`, the path of a label map file, an integer array `[H, W]` (files and
+                arrays are read with the model's label set).
+            seed: of the random styles; a layout's pictures depend on it alone, not on their place in the list.
+            style: None draws random styles if the model has any; a `Style` of S latents gives S pictures of each
+                layout; a photo (PIL image or path) lends its own style.
+            size: (height, width) to resize the layouts to first, nearest neighbour.
+            samples: how many random styles to draw for each layout.
+            instance_maps: for paths and arrays: the path or array `[H, W]` of each one's instance map.
+
+        Returns:
+            The pictures, those of the first label map first.
+
+        Raises:
+            LabelMapError: a file or array is no label map of the model's label set.
+            LayoutError: a layout of other classes, without the instance map that the model needs, or too large.
+            StyleError: a style of a wrong kind or length, or for a model that takes none.
+            DataError: the reference photo cannot be read.
+        """
+        styles = self._styles(style, samples, seed)
+        prepared = [self._sized(layout, size) for layout in self._layouts(layouts, instance_maps)]
+        return [picture for layout in prepared for picture in self._pictures(layout, styles)]
+
+    def encode(self, photo: str | Path | Image.Image) -> Style:
+        """The style of a photo: the mean that the model's encoder finds, one latent.
+
+        The photo is resized to the training size (bicubic, aspect not kept), as in training.
+
+        Raises:
+            StyleError: the model takes no style.
+            DataError: the file cannot be read.
+        """
+        self._require_latents("a reference photo")
+        if not isinstance(photo, Image.Image):
+            photo = Image.fromarray(read_image(photo))
+        height, width = self.model.config.image_size
+        pixels = np.asarray(photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+        image = torch.tensor(pixels, device=self.device).permute(2, 0, 1).float().div(127.5).sub(1)
+        with torch.inference_mode():
+            mean, _ = self.model.encode(image.unsqueeze(0))
+        return Style(mean.cpu())
+
+    def read_layout(self, label_map: LayoutLike, instance_map: InstancesLike = None) -> Layout:
+        """One layout from a file, an array `[H, W]` or a `Layout`, checked against the model's label set.
+
+        Raises:
+            LabelMapError: the file or array is no label map of this label set.
+            LayoutError: other classes, another size than the instance map, or no instance map where one is needed.
+        """
+        layout = self._read(label_map, instance_map)
+        self._require_same_classes(layout.labels)
+        if self.model.config.use_instances and not layout.has_instances:
+            raise LayoutError(
+                "this model needs an instance map and the layout has none: give one with instance_maps=..., "
+                "Layout.from_file(path, labels, instance_path), or --instances on the command line."
+            )
+        return layout
+
+    def _read(self, label_map: LayoutLike, instance_map: InstancesLike) -> Layout:
+        if isinstance(label_map, Layout):
+            if instance_map is not None:
+                raise LayoutError(
+                    "instance_maps goes with files and arrays: a Layout brings its own instance map."
+                )
+            return label_map
+        if isinstance(instance_map, (str, Path)):
+            instance_map = read_instance_map(instance_map)
+        if isinstance(label_map, (str, Path)):
+            labels = Layout.from_file(label_map, self.labels).label_map[0].numpy()
+            return Layout.from_array(labels, self.labels, instance_map)
+        if not isinstance(label_map, np.ndarray):
+            kind = type(label_map).__name__
+            raise LayoutError(
+                f"a layout is a Layout, the path of a label map, or an array [H, W], not a {kind}."
+            )
+        if label_map.ndim != 2:
+            raise LayoutError(
+                f"a label map array is [H, W], not {list(label_map.shape)}: for a colour-coded map "
+                "give labels.indices(rgb), for a batch a Layout."
+            )
+        return Layout.from_array(label_map, self.labels, instance_map)
+
+    def _layouts(
+        self,
+        layouts: LayoutLike | Sequence[LayoutLike],
+        instance_maps: InstancesLike | Sequence[InstancesLike],
+    ) -> list[Layout]:
+        items = _listed(layouts)
+        instances = [None] * len(items) if instance_maps is None else _listed(instance_maps)
+        if len(instances) != len(items):
+            raise LayoutError(
+                f"{len(items)} layouts need {len(items)} instance maps, found {len(instances)}."
+            )
+        return [self.read_layout(item, own) for item, own in zip(items, instances, strict=True)]
+
+    def _require_same_classes(self, labels: LabelSet) -> None:
+        own = self.labels
+        if labels.names == own.names:
+            return
+        if labels.num_classes != own.num_classes:
+            found = f"{labels.num_classes} classes, the model's {own.name!r} has {own.num_classes}"
+        else:
+            pairs = list(zip(labels.names, own.names, strict=True))
+            index = next(i for i, (theirs, ours) in enumerate(pairs) if theirs != ours)
+            theirs, ours = pairs[index]
+            found = f"{theirs!r} as class {index}, which is {ours!r} in the model's {own.name!r}"
+        raise LayoutError(
+            f"the layout's label set {labels.name!r} has {found}: "
+            "give its label map in the model's classes (pipeline.labels)."
+        )
+
+    def _require_latents(self, what: str) -> None:
+        if self.latent_dim is None:
+            raise StyleError(
+                f"this model takes no style, so {what} has no meaning: it gives one picture per layout "
+                "(models with styles are built with latent_dim)."
+            )
+
+    def _styles(self, style: StyleLike | None, samples: int, seed: int | None) -> Tensor | None:
+        """The latents `[S, D]` of the pictures of each layout; None for a model without."""
+        if samples < 1:
+            raise StyleError(f"samples is {samples}; it must be 1 or more.")
+        if style is None:
+            if samples > 1:
+                self._require_latents(f"samples={samples}")
+            return None if self.latent_dim is None else _draw(samples, self.latent_dim, seed).latent
+        if samples > 1:
+            raise StyleError("samples draws random styles and style gives them: use one of the two.")
+        if isinstance(style, (str, Path, Image.Image)):
+            return self.encode(style).latent
+        if not isinstance(style, Style):
+            kind = type(style).__name__
+            raise StyleError(f"a style is a Style, a PIL image, or the path of a photo, not a {kind}.")
+        self._require_latents("a Style")
+        if style.latent.shape[1] != self.latent_dim:
+            raise StyleError(
+                f"the style has {style.latent.shape[1]} dimensions, this model's have {self.latent_dim}."
+            )
+        return style.latent
+
+    def _sized(self, layout: Layout, size: Size | None) -> Layout:
+        if size is None:
+            return layout
+        if len(size) != 2 or min(size) < 1:
+            raise LayoutError(f"size is (height, width), both at least 1, not {size!r}.")
+        return layout.resize(size)
+
+    def _pictures(self, layout: Layout, latents: Tensor | None) -> list[Image.Image]:
+        """The pictures of one `Layout` of N maps with S styles: N * S of them, map by map."""
+        height, width = layout.size
+        fitted = self._fitted(layout)
+        styles = (
+            [None] if latents is None else [Style(latent.expand(layout.batch_size, -1)) for latent in latents]
+        )
+        try:
+            batches = [self.model(fitted, style).float() for style in styles]
+        except torch.OutOfMemoryError:
+            raise LayoutError(
+                f"a layout of {height}x{width} does not fit into the memory of {self.device}: "
+                "give a smaller size (--size) or the CPU (--device cpu)."
+            ) from None
+        images = torch.stack(batches, dim=1).flatten(0, 1)  # [N * S, 3, H', W']
+        if self.latent_dim is None:
+            return to_pictures(images[..., :height, :width])
+        return [picture.resize((width, height), Image.Resampling.BICUBIC) for picture in to_pictures(images)]
+
+    def _fitted(self, layout: Layout) -> Layout:
+        """The layout on the device, at a size that the network takes."""
+        layout = layout.to(self.device)
+        if self.latent_dim is not None:
+            return layout.resize(self.model.config.image_size)
+        multiple = self.model.config.size_multiple
+        bottom, right = (math.ceil(side / multiple) * multiple - side for side in layout.size)
+        return layout.pad(bottom, right) if bottom or right else layout
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """PIL images of `[N, 3, H, W]` in [-1, 1]: (x + 1) / 2 * 255, clipped and rounded.
+
+    (The official code of the SPADE family truncates, which darkens every picture by half a grey level on average.)
+    """
+    pixels = images.add(1).mul(127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in pixels]
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device of a name; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ConfigError: the name is unknown, or this machine has no such device.
+    """
+    if isinstance(name, str) and name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ConfigError(
+            f"the device {str(name)!r} is unknown or not on this machine: use auto, cpu, cuda, cuda:0 or mps."
+        ) from None
+    return device
+
+
+def _listed(items: Any) -> list[Any]:
+    return list(items) if isinstance(items, (list, tuple)) else [items]
+
+
+def _draw(count: int, latent_dim: int, seed: int | None) -> Style:
+    if seed is None:
+        return Style.sample(count, latent_dim)
+    return Style.sample(count, latent_dim, torch.Generator().manual_seed(seed))
+
+
+def require_generator(model: PretrainedModel) -> SPADEGenerator:
+    """`model` itself if it turns layouts into pictures; else raises CheckpointError."""
+    if not isinstance(model, SPADEGenerator):
+        raise CheckpointError(
+            f"a {model.config.model} model does not turn layouts into pictures: name a generator."
+        )
+    return model

@@ -1,0 +1,101 @@
+"""The losses of the SPADE family: adversarial, feature matching, perceptual, Kullback-Leibler.
+
+Source: Park et al., CVPR 2019, section 3 and appendix; Wang et al., CVPR 2018, equations 3 and 4. Each function
+returns an unweighted scalar; the weights (10, 10, 0.05) belong to the training objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GANMode = Literal["hinge", "least-squares", "original", "wasserstein"]
+
+VGG19_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+"""Official weights of the differences at relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
+
+LITE0_WEIGHTS = (1 / 16, 1 / 16, 1 / 8, 1 / 8, 1 / 4)
+"""Weights for EfficientNet-Lite0's five maps, such that each has a similar share between unrelated street photos."""
+
+
+def _mean_over_scales(losses: list[Tensor]) -> Tensor:
+    return torch.stack(losses).mean()
+
+
+def discriminator_loss(scores: Sequence[Tensor], real: bool, mode: GANMode = "hinge") -> Tensor:
+    """The discriminator's loss on images that are all real or all generated.
+
+    Args:
+        scores: one score map per scale, `[N, 1, h, w]`; averaged per scale, then over scales.
+        real: what the images are.
+        mode: `hinge` max(0, 1 -+ s), `least-squares` (s - target)^2, `original` cross-entropy on logits, `wasserstein` -+s.
+    """
+    one: dict[GANMode, Callable[[Tensor], Tensor]] = {
+        "hinge": lambda s: F.relu(1 - s if real else 1 + s).mean(),
+        "least-squares": lambda s: (s - float(real)).square().mean(),
+        "original": lambda s: F.binary_cross_entropy_with_logits(s, torch.full_like(s, float(real))),
+        "wasserstein": lambda s: (-s if real else s).mean(),
+    }
+    return _mean_over_scales([one[mode](score) for score in scores])
+
+
+def generator_loss(scores: Sequence[Tensor], mode: GANMode = "hinge") -> Tensor:
+    """The generator's adversarial loss on the scores of its images; with `hinge` it is -mean, without a margin."""
+    if mode == "hinge":
+        return _mean_over_scales([-score.mean() for score in scores])
+    return discriminator_loss(scores, real=True, mode=mode)
+
+
+def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean absolute difference of the discriminator's hidden features, summed over layers, averaged over scales.
+
+    Args:
+        fake, real: per scale the outputs of all layers; the last one, the score, is left out. Gradients flow into `fake`.
+    """
+    scales = [
+        torch.stack([F.l1_loss(f, r.detach()) for f, r in zip(fakes[:-1], reals[:-1], strict=True)]).sum()
+        for fakes, reals in zip(fake, real, strict=True)
+    ]
+    return _mean_over_scales(scales)
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Divergence of N(mean, exp(log_variance)) from N(0, 1): the SUM over batch and dimensions (`[N, D]` each).
+
+    The official code sums too, so that the weight of this loss beside the others grows with the batch.
+    """
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
+
+
+def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A draw from N(mean, exp(log_variance)) through which gradients flow: `mean + noise * exp(log_variance / 2)`."""
+    return mean + noise * (0.5 * log_variance).exp()
+
+
+class PerceptualLoss(nn.Module):
+    """Weighted mean absolute differences of the features of a frozen network.
+
+    Args:
+        features: maps an image `[N, 3, H, W]` to a list of feature maps.
+        weights: one per feature map; the default belongs to VGG-19 (relu1_1 to relu5_1).
+    """
+
+    def __init__(self, features: nn.Module, weights: Sequence[float] = VGG19_WEIGHTS) -> None:
+        super().__init__()
+        self.features = features
+        self.weights = tuple(weights)
+
+    def per_layer(self, fake: Tensor, real: Tensor) -> list[Tensor]:
+        """The unweighted differences, one scalar per feature map; no gradient flows into `real`."""
+        with torch.no_grad():
+            targets = self.features(real)
+        return [F.l1_loss(found, target) for found, target in zip(self.features(fake), targets, strict=True)]
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The weighted sum over feature maps."""
+        layers = self.per_layer(fake, real)
+        return torch.stack([w * loss for w, loss in zip(self.weights, layers, strict=True)]).sum()

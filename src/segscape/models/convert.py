@@ -1,0 +1,426 @@
+"""Official checkpoints of SPADE and CLADE (`*_net_G.pth`, `*_net_E.pth`, `*_net_D.pth`) under our names.
+
+The files are plain state dicts, read without unpickling anything but tensors. Every official key stands in a
+table below; a key that no table has is an error, so nothing is dropped silently. What the shapes and keys tell (width,
+norm of each block, instances, positional encoding, style) is inferred; the label set, the image size and
+the up-sampling are not in the file and must be given.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segscape.discriminators import MultiScaleDiscriminator
+from segscape.errors import CheckpointError
+from segscape.labels import LabelSet
+from segscape.models.spade import NormKind, SPADEGenerator, SPADEGeneratorConfig, Upsampling, as_label_set
+from segscape.nn.conditional import Statistics
+from segscape.position import PositionRule
+
+State = Mapping[str, Tensor]
+Network = Literal["generator", "discriminator", "encoder"]
+
+PLAIN = {"weight": "weight", "bias": "bias"}
+RUNNING = {name: name for name in ("running_mean", "running_var", "num_batches_tracked")}
+CONV = {**PLAIN, "weight_orig": "weight", "weight_u": "weight_u", "weight_v": "weight_v"}
+"""A convolution with (`weight_orig`, `weight_u`, `weight_v`) or without (`weight`) spectral normalisation."""
+
+
+def _under(official: str, ours: str, keys: Mapping[str, str]) -> dict[str, str]:
+    return {f"{official}.{key}": f"{ours}.{name}" for key, name in keys.items()}
+
+
+NORM_KEYS = {
+    **_under("param_free_norm", "statistics", RUNNING),
+    # SPADE
+    **_under("mlp_shared.0", "shared", PLAIN),
+    **_under("mlp_gamma", "gamma", PLAIN),
+    **_under("mlp_beta", "beta", PLAIN),
+    # CLADE, CLADE-ICPE, instance edges
+    "class_specified_affine.weight": "gamma",
+    "class_specified_affine.bias": "beta",
+    **_under("class_specified_affine.dist_conv_w", "position_gamma", PLAIN),
+    **_under("class_specified_affine.dist_conv_b", "position_beta", PLAIN),
+    **_under("inst_conv", "edge", PLAIN),
+}
+"""A conditional norm: official key -> ours."""
+
+BLOCK_KEYS = {
+    **_under("conv_0", "conv_0", CONV),
+    **_under("conv_1", "conv_1", CONV),
+    **_under("conv_s", "conv_s", CONV),
+    **_under("norm_0", "norm_0", NORM_KEYS),
+    **_under("norm_1", "norm_1", NORM_KEYS),
+    **_under("norm_s", "norm_s", NORM_KEYS),
+}
+"""A residual block: official key -> ours."""
+
+BLOCKS = ("head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3", "up_4")
+"""The official names of the residual blocks in order; `up_4` exists with up-sampling `most` only."""
+
+GENERATOR_KEYS = {
+    **_under("fc", "stem", PLAIN),
+    **{key: name for i, block in enumerate(BLOCKS) for key, name in _under(block, f"blocks.{i}", BLOCK_KEYS).items()},
+    **_under("conv_img", "to_rgb", PLAIN),
+}
+"""A generator: official key -> ours."""
+
+ENCODER_KEYS = {
+    **{key: name for i in range(6) for key, name in _under(f"layer{i + 1}.0", f"layers.{i}", CONV).items()},
+    **_under("fc_mu", "mean", PLAIN),
+    **_under("fc_var", "log_variance", PLAIN),
+}
+"""An encoder: official key -> ours (below `encoder.` in a generator)."""
+
+FIRST_KEYS: dict[Network, tuple[str, str]] = {
+    "generator": ("head_0.", "_net_G.pth"),
+    "discriminator": ("discriminator_0.", "_net_D.pth"),
+    "encoder": ("fc_mu.", "_net_E.pth"),
+}
+"""What tells the networks apart, and how the official files that hold them end."""
+
+
+def discriminator_keys(scales: int, layers: int) -> dict[str, str]:
+    """A discriminator of `scales` patch discriminators with `layers` layers before the score: official key -> ours.
+
+    Inner layers are `model{j}.0.0` with their norm in `model{j}.0.1`, or `model{j}.0` if they have no norm.
+    """
+    table = {}
+    for i in range(scales):
+        for j in range(layers + 1):
+            official, conv = f"discriminator_{i}.model{j}.0", f"scales.{i}.convs.{j}"
+            table |= _under(official, conv, CONV)
+            table |= _under(f"{official}.0", conv, CONV)
+            table |= _under(f"{official}.1", f"scales.{i}.norms.{j}", {**PLAIN, **RUNNING})
+    return table
+
+
+def generator_state(official: State, source: str = "the state dict") -> dict[str, Tensor]:
+    """An official generator's weights under our names.
+
+    Args:
+        official: its state dict; a `module.` prefix is taken off, float16 is widened.
+        source: what errors call it, for example the file.
+
+    Raises:
+        CheckpointError: another network, or keys that no generator of the family has.
+    """
+    _require(official, "generator", source)
+    return rename(official, GENERATOR_KEYS, source)
+
+
+def encoder_state(official: State, source: str = "the state dict") -> dict[str, Tensor]:
+    """An official encoder's weights under the names of `StyleEncoder`. Arguments and errors as `generator_state`."""
+    _require(official, "encoder", source)
+    return rename(official, ENCODER_KEYS, source)
+
+
+def discriminator_state(official: State, source: str = "the state dict") -> dict[str, Tensor]:
+    """An official discriminator's weights under our names. Arguments and errors as `generator_state`."""
+    _require(official, "discriminator", source)
+    names = [key.removeprefix("module.").split(".") for key in official]
+    scales = [int(name[0].rpartition("_")[2]) for name in names if name[0].rpartition("_")[2].isdigit()]
+    layers = [int(name[1].removeprefix("model")) for name in names if name[1].removeprefix("model").isdigit()]
+    return rename(official, discriminator_keys(max(scales) + 1, max(layers, default=0) + 1), source)
+
+
+def rename(official: State, keys: Mapping[str, str], source: str = "the state dict") -> dict[str, Tensor]:
+    """The tensors of a state dict under the names that the table `keys` gives; raises CheckpointError on others."""
+    state = _modern(official)
+    unknown = [key for key in state if key not in keys]
+    if unknown:
+        raise CheckpointError(
+            f"{source} holds {len(unknown)} keys that the official SPADE and CLADE networks do not have (first: "
+            f"{unknown[0]}); it belongs to another system or a changed network."
+        )
+    return {keys[key]: value for key, value in state.items()}
+
+
+def _modern(official: State) -> dict[str, Tensor]:
+    """The state as a current PyTorch would have saved it: float32, spectral norm with its vector v, all counters."""
+    state = {
+        key.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for key, value in official.items()
+    }
+    for key in [key for key in state if key.endswith(".weight_orig")]:
+        weight = key.removesuffix("_orig")
+        normalized = state.pop(weight, None)  # a derived copy, saved by very old files
+        if normalized is not None and f"{weight}_u" in state and f"{weight}_v" not in state:
+            state[f"{weight}_v"] = _right_vector(state[key], normalized, state[f"{weight}_u"])
+    for key in [key for key in state if key.endswith(".running_mean")]:
+        state.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    return state
+
+
+def _right_vector(weight: Tensor, normalized: Tensor, u: Tensor) -> Tensor:
+    """The v that files of PyTorch < 1.0 lack: pinv(W) u, scaled so that u^T W v is the sigma they divided by."""
+    matrix, left = weight.flatten(1).double(), u.double()
+    sigma = (weight.double() * normalized.double()).sum() / normalized.double().square().sum()
+    v = matrix.t() @ (torch.linalg.pinv(matrix @ matrix.t(), rtol=1e-10, hermitian=True) @ left)
+    return (v * sigma / (left @ (matrix @ v))).float()
+
+
+def _require(official: State, network: Network, source: str) -> None:
+    keys = [key.removeprefix("module.") for key in official]
+    found = [name for name, (first, _) in FIRST_KEYS.items() if any(key.startswith(first) for key in keys)]
+    if network in found:
+        return
+    wanted = FIRST_KEYS[network][1]
+    if found:
+        article = "an" if found[0] == "encoder" else "a"
+        raise CheckpointError(
+            f"{source} holds {article} {found[0]} where the {network} is needed: give the file that ends in {wanted}."
+        )
+    raise CheckpointError(
+        f"{source} holds no {network} of the official SPADE or CLADE code (first key: {keys[0] if keys else 'none'}): "
+        f"give the file that ends in {wanted}."
+    )
+
+
+def infer_config(
+    official: State,
+    *,
+    labels: LabelSet | str | int,
+    image_size: tuple[int, int],
+    upsampling: Upsampling = "normal",
+    use_instances: bool | None = None,
+    position_rule: PositionRule = "official",
+    source: str = "the state dict",
+) -> SPADEGeneratorConfig:
+    """The configuration of an official generator.
+
+    Args:
+        official: its state dict.
+        labels: the label set it was trained with, its name, or the number of classes (the unknown class counts).
+        image_size: (height, width) of its images.
+        upsampling: `normal` (ADE20K, COCO-Stuff), `more` (Cityscapes) or `most`.
+        use_instances: whether a SPADE generator reads instance edges; None: if it has one channel more than classes.
+        position_rule: the rule of its positional encoding, if it uses one.
+        source: what errors call the state dict.
+
+    Raises:
+        CheckpointError: not a generator, or not one of these labels, sizes and up-sampling.
+        ConfigError: `image_size` is impossible for `upsampling`.
+    """
+    state, labels = generator_state(official, source), as_label_set(labels)
+    norms = _block_norms(state, source)
+    _check_blocks(len(norms), upsampling, source)
+    channels = int(state["blocks.0.conv_0.weight"].shape[0])
+    config = SPADEGeneratorConfig.build(
+        labels=labels,
+        image_size=image_size,
+        base_channels=channels // 16,
+        norm=norms[0] if len(set(norms)) == 1 else norms,
+        use_instances=_uses_instances(state, labels, use_instances, source),
+        upsampling=upsampling,
+        position_rule=position_rule,
+        **_norm_options(state),
+        **_style_options(state),
+    )
+    _check_start(state, config, source)
+    return config
+
+
+def _block_norms(state: State, source: str) -> list[NormKind]:
+    blocks = [i for i in range(len(BLOCKS)) if f"blocks.{i}.conv_0.weight" in state]
+    if blocks != list(range(len(blocks))) or not {"stem.weight", "to_rgb.weight"} <= state.keys():
+        raise CheckpointError(f"{source} is incomplete: a generator has fc, head_0, G_middle_0, ..., up_3 and conv_img.")
+    return ["spade" if f"blocks.{i}.norm_0.shared.weight" in state else "clade" for i in blocks]
+
+
+def _check_blocks(count: int, upsampling: Upsampling, source: str) -> None:
+    if count != (8 if upsampling == "most" else 7):
+        wanted = "'most'" if count == 8 else "'normal' or 'more'"
+        raise CheckpointError(
+            f"{source} has {count} residual blocks, which does not fit the up-sampling {upsampling!r}: give {wanted}."
+        )
+
+
+def _uses_instances(state: State, labels: LabelSet, wish: bool | None, source: str) -> bool:
+    """Whether the generator reads instance edges; raises CheckpointError if its classes are not those of `labels`."""
+    tables = [value for key, value in state.items() if key.endswith("norm_0.gamma")]
+    if tables:  # CLADE says both
+        found, instances = int(tables[0].shape[0]), any(key.endswith(".edge.weight") for key in state)
+        described = str(found)
+    else:
+        channels = int(state["blocks.0.norm_0.shared.weight"].shape[1])
+        instances = channels == labels.num_classes + 1 if wish is None else wish
+        found = channels - int(instances)
+        described = f"{channels} (or {channels - 1} and instance edges)" if wish is None else str(found)
+    _check_classes(found, described, labels, source)
+    return instances
+
+
+def _check_classes(found: int, described: str, labels: LabelSet, source: str) -> None:
+    if found != labels.num_classes:
+        raise CheckpointError(
+            f"{source} was trained with {described} classes, but the label set {labels.name!r} has "
+            f"{labels.num_classes}: give the label set of the checkpoint (an unknown class counts)."
+        )
+
+
+def _norm_options(state: State) -> dict[str, Any]:
+    """Options that any block tells: statistics, spectral norm, positional encoding, the shape of SPADE's kernels."""
+    running = "blocks.0.norm_0.statistics.running_mean" in state
+    statistics: Statistics = "sync-batch" if running else "instance"
+    options: dict[str, Any] = {"model": "spade", "statistics": statistics}
+    options["spectral_norm"] = "blocks.0.conv_0.weight_u" in state
+    if any(key.endswith("norm_0.gamma") for key in state):
+        options["model"] = "clade"
+    if any(key.endswith(".position_gamma.weight") for key in state):
+        options |= {"model": "clade-icpe", "position": "modulation"}
+    for key, value in state.items():
+        if key.endswith("norm_0.shared.weight"):
+            options |= {"hidden_channels": value.shape[0], "kernel_size": value.shape[-1]}
+    return options
+
+
+def _style_options(state: State) -> dict[str, int]:
+    stem = state["stem.weight"]
+    return {"latent_dim": stem.shape[1]} if stem.ndim == 2 else {}
+
+
+def _check_start(state: State, config: SPADEGeneratorConfig, source: str) -> None:
+    """The start size of a variational generator is in its first layer; other generators fit any size."""
+    if config.latent_dim is None:
+        return
+    height, width = (side // config.size_multiple for side in config.image_size)
+    found = state["stem.weight"].shape[0] // (16 * config.base_channels)
+    if found != height * width:
+        raise CheckpointError(
+            f"{source} starts from {found} positions, but images of {config.image_size[0]}x{config.image_size[1]} with the "
+            f"up-sampling {config.upsampling!r} start from {height}x{width}: check the image size and the up-sampling."
+        )
+
+
+def read_official(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in an official `.pth` file, on the CPU; nothing but tensors is unpickled.
+
+    Raises:
+        CheckpointError: the file is missing, cannot be read, or holds something else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}: give a .pth file.")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
+        raise CheckpointError(
+            f"{file} cannot be read as a PyTorch state dict ({type(error).__name__}): it is damaged, or holds more than "
+            "tensors, which is refused because unpickling it could run code."
+        ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        found = type(state).__name__
+        raise CheckpointError(f"{file} does not hold a state dict (names with tensors) but something else ({found}).")
+    return {str(key): value for key, value in state.items()}
+
+
+def convert_checkpoint(
+    generator_path: str | Path,
+    *,
+    labels: LabelSet | str | int,
+    image_size: tuple[int, int],
+    upsampling: Upsampling = "normal",
+    encoder_path: str | Path | None = None,
+    use_instances: bool | None = None,
+    position_rule: PositionRule = "official",
+) -> SPADEGenerator:
+    """Load an official generator, in evaluation mode; `save_pretrained` then writes it as one of ours.
+
+    Args:
+        generator_path: the `*_net_G.pth` file.
+        encoder_path: the `*_net_E.pth` file; a generator with a style needs it, others have none.
+        labels, image_size, upsampling, use_instances, position_rule: as in `infer_config`. For the published models:
+            ADE20K 151 classes (0 is unknown) at (256, 256); COCO-Stuff 183 (182 is unknown) at (256, 256);
+            Cityscapes 35 at (256, 512) with upsampling `more`.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another network, or does not fit the arguments.
+        ConfigError: `image_size` is impossible for `upsampling`.
+    """
+    source = str(generator_path)
+    official = read_official(generator_path)
+    config = infer_config(
+        official,
+        labels=labels,
+        image_size=image_size,
+        upsampling=upsampling,
+        use_instances=use_instances,
+        position_rule=position_rule,
+        source=source,
+    )
+    model = SPADEGenerator(config)
+    state = generator_state(official, source) | _encoder_part(encoder_path, config, source)
+    model.load_weights(state, source if encoder_path is None else f"{source} with {encoder_path}")
+    return model.eval()
+
+
+def _encoder_part(path: str | Path | None, config: SPADEGeneratorConfig, generator: str) -> dict[str, Tensor]:
+    if config.latent_dim is None:
+        if path is not None:
+            raise CheckpointError(f"{generator} takes no style, so the encoder {path} does not belong to it.")
+        return {}
+    if path is None:
+        raise CheckpointError(f"{generator} takes a style: give its encoder too, the file that ends in _net_E.pth.")
+    return {f"encoder.{name}": value for name, value in encoder_state(read_official(path), str(path)).items()}
+
+
+def convert_discriminator(
+    path: str | Path, *, labels: LabelSet | str | int, use_instances: bool | None = None
+) -> MultiScaleDiscriminator:
+    """Load an official discriminator (`*_net_D.pth`), in training mode: it is of use to go on training.
+
+    Args:
+        path: the file.
+        labels: the label set it was trained with, its name, or the number of classes.
+        use_instances: whether it reads instance edges; None: if it has one channel more than classes and image.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another network, or of other labels.
+    """
+    official, source = read_official(path), str(path)
+    return discriminator_from_state(official, labels=labels, use_instances=use_instances, source=source)
+
+
+def discriminator_from_state(
+    official: State,
+    *,
+    labels: LabelSet | str | int,
+    use_instances: bool | None = None,
+    source: str = "the state dict",
+) -> MultiScaleDiscriminator:
+    """As `convert_discriminator`, on a state dict."""
+    state, labels = discriminator_state(official, source), as_label_set(labels)
+    if "scales.0.convs.0.weight" not in state:
+        raise CheckpointError(f"{source} is incomplete: the first layer of its discriminator is missing.")
+    base, channels = state["scales.0.convs.0.weight"].shape[:2]
+    seen = channels - 3
+    instances = seen == labels.num_classes + 1 if use_instances is None else use_instances
+    described = f"{seen} (or {seen - 1} and instance edges)" if use_instances is None else str(seen - int(instances))
+    _check_classes(seen - int(instances), described, labels, source)
+    discriminator = MultiScaleDiscriminator(
+        labels.num_classes,
+        instances=instances,
+        base_channels=base,
+        num_scales=1 + max(int(name.split(".")[1]) for name in state),
+        num_layers=max(int(name.split(".")[3]) for name in state),
+        norm=_discriminator_norm(state),
+        spectral="scales.0.convs.1.weight_u" in state,
+    )
+    try:
+        discriminator.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not hold a complete discriminator: {error}") from None
+    return discriminator
+
+
+def _discriminator_norm(state: State) -> Literal["instance", "sync-batch", "none"]:
+    if "scales.0.norms.1.running_mean" in state:
+        return "sync-batch"
+    return "none" if "scales.0.convs.1.bias" in state and "scales.0.convs.2.weight" in state else "instance"

@@ -1,0 +1,56 @@
+"""The names of the published systems, and how to build or load one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segscape.errors import ConfigError
+from segscape.labels import LabelSet
+from segscape.models.clade import CLADE_VARIANTS
+from segscape.models.pretrained import PretrainedModel, find_folder, read_config
+from segscape.models.spade import SPADE_VARIANTS, SPADEGenerator
+
+MODELS: dict[str, tuple[type[SPADEGenerator], dict[str, object]]] = {
+    name: (SPADEGenerator, options) for name, options in {**SPADE_VARIANTS, **CLADE_VARIANTS}.items()
+}
+"""Name -> (class, options that differ from the defaults of its config)."""
+
+
+def list_models() -> list[str]:
+    """The names that `create_model` knows."""
+    return list(MODELS)
+
+
+def _entry(name: str) -> tuple[type[SPADEGenerator], dict[str, object]]:
+    if name not in MODELS:
+        raise ConfigError(f"there is no model {name!r}; known models: {', '.join(MODELS)}.")
+    return MODELS[name]
+
+
+def create_model(name: str, *, labels: LabelSet | str | int, **options: Any) -> SPADEGenerator:
+    """Build a generator with fresh weights.
+
+    Args:
+        name: one of `list_models()`.
+        labels: the label set, the name of a published one, or a number of classes.
+        options: fields of the model's config, for example `image_size=(256, 256)`, `base_channels=64`,
+            `norm=["spade"] * 2 + ["clade"] * 5`, `use_instances=True`, `latent_dim=256`.
+
+    Raises:
+        ConfigError: unknown name or option, or options that contradict each other.
+    """
+    kind, preset = _entry(name)
+    return kind(kind.config_class.build(**{**preset, "model": name, "labels": labels, **options}))
+
+
+def load_model(path_or_id: str | Path, *, revision: str | None = None) -> PretrainedModel:
+    """Load a saved model of any system, in evaluation mode, from a folder or the Hugging Face hub.
+
+    Raises:
+        CheckpointError: nothing there, or the files are broken.
+        ConfigError: the folder names a model that this Segscape does not know.
+    """
+    folder = find_folder(path_or_id, revision)
+    kind, _ = _entry(read_config(folder)["model"])
+    return kind.from_pretrained(folder)

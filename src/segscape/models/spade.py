@@ -1,0 +1,242 @@
+"""SPADE, and the generator that it shares with CLADE: a start tensor, seven residual blocks, up-sampling between them.
+
+Source: Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", CVPR 2019, arXiv 1903.07291,
+official code NVlabs/SPADE (CC BY-NC-SA 4.0; nothing of it is used here: written from a specification and checked
+against stored outputs). Every block chooses its norm, so CLADE (models/clade.py), the mixed generators and SPADE-light
+of the CLADE paper are configurations of this one network. Differences from the official code: the output has the
+size of the layout (the official one is fixed at construction), and the encoder works below 256 pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Literal, cast
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segscape.errors import LayoutError, StyleError
+from segscape.labels import LabelSet, label_set
+from segscape.layout import Layout
+from segscape.models.pretrained import ModelConfig, PretrainedModel
+from segscape.nn.clade import CLADE
+from segscape.nn.conditional import ConditionalNorm, Statistics
+from segscape.nn.encoder import StyleEncoder
+from segscape.nn.initialization import initialize_xavier
+from segscape.nn.residual import ResidualBlock
+from segscape.nn.spade import SPADE
+from segscape.nn.spectral import conv2d
+from segscape.position import PositionRule
+from segscape.style import Style
+
+NormKind = Literal["spade", "clade"]
+Upsampling = Literal["normal", "more", "most"]
+DOUBLINGS: dict[str, int] = {"normal": 5, "more": 6, "most": 7}
+
+# Variants of this system: options that differ from the defaults of SPADEGeneratorConfig.
+# Table IV of the CLADE paper gives SPADE-light's cost only; a base width of 8 (32 for Cityscapes) reproduces it.
+SPADE_VARIANTS: dict[str, dict[str, object]] = {"spade": {}, "spade-light": {"base_channels": 8}}
+
+
+def as_label_set(labels: LabelSet | str | int | dict[str, object]) -> LabelSet:
+    """A label set from itself, its published name or JSON file, a number of classes, or its stored form."""
+    if isinstance(labels, int):
+        return LabelSet.numbered(labels)
+    if isinstance(labels, str):
+        return label_set(labels)
+    return LabelSet.model_validate(labels)
+
+
+def _one_per_block(norm: NormKind | list[NormKind]) -> list[NormKind] | NormKind:
+    return norm if isinstance(norm, str) else list(norm)
+
+
+class SPADEGeneratorConfig(ModelConfig):
+    """Configuration of the SPADE family's generator.
+
+    Attributes:
+        labels: the label set, its name, or a number of classes.
+        image_size: (height, width) of training; multiples of the `upsampling` factor.
+        base_channels: width of the last block; the first has 16 times as many.
+        norm: `spade` or `clade` for all blocks, or a list with one kind per block.
+        statistics: parameter-free normalisation inside the norms.
+        use_instances: condition on the edges of an instance map.
+        position: use of the intra-class positional encoding: `input` (dist_i), `feature` (dist_f), `modulation`
+            (dist_p, CLADE-ICPE) of the CLADE paper's Table VII; the last two act in CLADE blocks.
+        position_rule: how the encoding is computed.
+        upsampling: `normal`, `more` or `most`: 32, 64 or 128 times the start size (`most` has an eighth block).
+        latent_dim: dimensions of the style of the variational variant; None for the plain generator.
+        hidden_channels, kernel_size: of SPADE's convolutions.
+        spectral_norm: spectral normalisation in the residual blocks.
+    """
+
+    model: str = "spade"
+    labels: Annotated[LabelSet, BeforeValidator(as_label_set)]
+    image_size: tuple[PositiveInt, PositiveInt] = (256, 256)
+    base_channels: PositiveInt = 64
+    norm: Annotated[NormKind | tuple[NormKind, ...], BeforeValidator(_one_per_block)] = "spade"
+    statistics: Statistics = "sync-batch"
+    use_instances: bool = False
+    position: Literal["input", "feature", "modulation"] | None = None
+    position_rule: PositionRule = "official"
+    upsampling: Upsampling = "normal"
+    latent_dim: PositiveInt | None = None
+    hidden_channels: PositiveInt = 128
+    kernel_size: Annotated[int, Field(ge=1, multiple_of=1)] = 3
+    spectral_norm: bool = True
+
+    @property
+    def block_norms(self) -> tuple[NormKind, ...]:
+        """The norm of each residual block, first to last."""
+        if isinstance(self.norm, str):
+            return (self.norm,) * (8 if self.upsampling == "most" else 7)
+        return self.norm
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width must be multiples of this: 32, 64 or 128."""
+        return 2 ** DOUBLINGS[self.upsampling]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SPADEGeneratorConfig:
+        blocks = 8 if self.upsampling == "most" else 7
+        if len(self.block_norms) != blocks:
+            raise ValueError(f"norm lists {len(self.block_norms)} blocks, the generator has {blocks}")
+        if any(side % self.size_multiple for side in self.image_size):
+            nearest = tuple(max(1, round(side / self.size_multiple)) * self.size_multiple for side in self.image_size)
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of {self.size_multiple} "
+                f"(upsampling {self.upsampling!r}); the nearest size is {nearest}"
+            )
+        if self.position in ("feature", "modulation") and "clade" not in self.block_norms:
+            raise ValueError(f"position {self.position!r} acts in CLADE blocks, and norm has none")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size {self.kernel_size} is even; SPADE's kernels are odd")
+        if self.upsampling == "most" and self.base_channels < 2:
+            raise ValueError("upsampling 'most' halves base_channels once more, so it must be at least 2")
+        return self
+
+
+class SPADEGenerator(PretrainedModel):
+    """`generator(layout, style=None) -> image [N, 3, H, W]` in [-1, 1], of the size of the layout."""
+
+    config: SPADEGeneratorConfig
+    config_class = SPADEGeneratorConfig
+
+    def __init__(self, config: SPADEGeneratorConfig) -> None:
+        super().__init__(config)
+        base = config.base_channels
+        widths = [16 * base, 16 * base, 16 * base, 8 * base, 4 * base, 2 * base, base, base // 2]
+        norms = config.block_norms
+        inputs = [16 * base, *widths]
+        self.stem = self._stem(16 * base)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(inputs[i], widths[i], self._norm(kind), spectral=config.spectral_norm)
+            for i, kind in enumerate(norms)
+        )
+        self.to_rgb = nn.Conv2d(widths[len(norms) - 1], 3, 3, padding=1)
+        self.encoder = StyleEncoder(base, config.latent_dim) if config.latent_dim else None
+        initialize_xavier(self)
+
+    def _stem(self, channels: int) -> nn.Module:
+        """The first layer: a convolution over the small semantic map, or a linear layer over the latent."""
+        config = self.config
+        if config.latent_dim:
+            height, width = (side // config.size_multiple for side in config.image_size)
+            return nn.Linear(config.latent_dim, channels * height * width)
+        inputs = config.labels.num_classes + int(config.use_instances) + 2 * int(config.position == "input")
+        return conv2d(False, inputs, channels, 3, padding=1)
+
+    def _norm(self, kind: NormKind) -> Callable[[int], ConditionalNorm]:
+        config = self.config
+        shared = {"num_classes": config.labels.num_classes, "instances": config.use_instances}
+        if kind == "spade":
+            return partial(
+                SPADE,
+                **shared,
+                statistics=config.statistics,
+                hidden_channels=config.hidden_channels,
+                kernel_size=config.kernel_size,
+            )
+        position = None if config.position == "input" else config.position
+        return partial(
+            CLADE, **shared, statistics=config.statistics, position=position, position_rule=config.position_rule
+        )
+
+    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The style distribution of photos `[N, 3, H, W]` in [-1, 1]: `(mean [N, D], log_variance [N, D])`.
+
+        Raises StyleError if the model has no encoder.
+        """
+        if self.encoder is None:
+            raise StyleError("this model takes no style: it was built without latent_dim.")
+        return cast(tuple[Tensor, Tensor], self.encoder(image))
+
+    def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
+        """Generate images.
+
+        Args:
+            layout: N layouts of height and width divisible by `config.size_multiple`.
+            style: the latent of the variational variant; None takes the mean of the prior (zeros).
+
+        Raises:
+            LayoutError: size or number of classes do not fit, or the instance map is missing.
+            StyleError: a style for a model that takes none, or of another dimension.
+        """
+        x = self._start(layout, style)  # [N, 16 base, H / multiple, W / multiple]
+        doubled_before = self._doublings_before()
+        for block, doubled in zip(self.blocks, doubled_before, strict=True):
+            if doubled:
+                x = F.interpolate(x, scale_factor=2, mode="nearest")
+            x = block(x, layout, style)
+        x = self.to_rgb(F.leaky_relu(x, 0.2))
+        return x.tanh()
+
+    def _doublings_before(self) -> list[bool]:
+        """Whether the features are doubled before each block: not before the first; before the third not in `normal`."""
+        return [False, True, self.config.upsampling != "normal", *[True] * (len(self.blocks) - 3)]
+
+    def _start(self, layout: Layout, style: Style | None) -> Tensor:
+        self._check(layout, style)
+        config = self.config
+        height, width = (side // config.size_multiple for side in layout.size)
+        if config.latent_dim:
+            weight = self.stem.weight
+            latent = weight.new_zeros(layout.batch_size, config.latent_dim) if style is None else style.latent
+            return cast(Tensor, self.stem(latent.to(weight))).view(layout.batch_size, -1, height, width)
+        semantic = layout.semantic_map((height, width), edges=config.use_instances)
+        if config.position == "input":
+            semantic = F.pad(semantic, (0, 0, 0, 0, 0, 2))
+            semantic[:, -2:] = layout.position((height, width), config.position_rule)
+        return cast(Tensor, self.stem(semantic))
+
+    def _check(self, layout: Layout, style: Style | None) -> None:
+        config, multiple = self.config, self.config.size_multiple
+        if layout.num_classes != config.labels.num_classes:
+            raise LayoutError(
+                f"the layout has {layout.num_classes} classes ({layout.labels.name}), "
+                f"the model was built for {config.labels.num_classes} ({config.labels.name})."
+            )
+        if any(side % multiple for side in layout.size):
+            padded = tuple(math.ceil(side / multiple) * multiple for side in layout.size)
+            raise LayoutError(
+                f"the layout is {layout.size[0]}x{layout.size[1]} (height x width), the model needs multiples of "
+                f"{multiple}: pad it to {padded[0]}x{padded[1]}, or use Pipeline, which pads and crops."
+            )
+        if config.latent_dim and layout.size != config.image_size:
+            raise LayoutError(
+                f"the layout is {layout.size[0]}x{layout.size[1]}, but a model with a latent style has the fixed size "
+                f"{config.image_size[0]}x{config.image_size[1]}: resize the layout to it."
+            )
+        if style is None:
+            return
+        if not config.latent_dim:
+            raise StyleError("a style was given, but this model takes none: it was built without latent_dim.")
+        if tuple(style.latent.shape) != (layout.batch_size, config.latent_dim):
+            raise StyleError(
+                f"the style is {list(style.latent.shape)}, expected [{layout.batch_size}, {config.latent_dim}] "
+                "(layouts, latent_dim)."
+            )

@@ -1,0 +1,57 @@
+"""Spectral normalisation of convolutions, with the vectors `u` and `v` kept as plain buffers.
+
+Source: Miyato et al., "Spectral Normalization for GANs", ICLR 2018, in the form that the SPADE family uses:
+one power iteration per training-mode forward (`v` first, then `u`), none in evaluation mode, where the stored
+vectors give sigma. PyTorch's current parametrisation iterates in the other order (`u` first), which gives other
+numbers in training and cannot continue an official checkpoint; its older hook cannot be deep-copied. Hence this
+small class.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SpectralNormConv2d(nn.Conv2d):
+    """`nn.Conv2d` whose weight is divided by (an estimate of) its largest singular value.
+
+    Takes the arguments of `nn.Conv2d`. `weight` is the unnormalised weight; the buffers `weight_u`
+    `[out_channels]` and `weight_v` `[in_channels * k * k]` are the running singular vectors.
+    """
+
+    weight_u: Tensor
+    weight_v: Tensor
+
+    def __init__(self, *args: int, eps: float = 1e-12, **kwargs: int | bool) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.eps = eps
+        rows, columns = self.weight.flatten(1).shape
+        self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0, eps=eps))
+        self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0, eps=eps))
+
+    def power_iteration(self) -> tuple[Tensor, Tensor]:
+        """Advance the stored vectors by one step and return them (`u [O]`, `v [I*k*k]`)."""
+        with torch.no_grad():
+            matrix = self.weight.flatten(1)
+            v = F.normalize(matrix.t() @ self.weight_u, dim=0, eps=self.eps)
+            u = F.normalize(matrix @ v, dim=0, eps=self.eps)
+            self.weight_u.copy_(u)
+            self.weight_v.copy_(v)
+        return u, v
+
+    def normalized_weight(self) -> Tensor:
+        """The weight used by the convolution, `[O, I, k, k]`; gradients flow through sigma, not through u and v."""
+        u, v = self.power_iteration() if self.training else (self.weight_u, self.weight_v)
+        sigma = torch.dot(u, self.weight.flatten(1) @ v)
+        return self.weight / sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalized_weight(), self.bias)
+
+
+def conv2d(spectral: bool, in_channels: int, out_channels: int, kernel_size: int, **options: int | bool) -> nn.Conv2d:
+    """A convolution with or without spectral normalisation; `options` as in `nn.Conv2d`."""
+    kind = SpectralNormConv2d if spectral else nn.Conv2d
+    return kind(in_channels, out_channels, kernel_size, **options)  # type: ignore[arg-type]
