@@ -1,4 +1,4 @@
-"""Draws the street layouts in ``examples/layouts/``: label maps of invented streets, with the CamVid label set.
+"""Draws the street layouts in ``examples/layouts/``: label maps of invented streets, in the CamVid label set.
 
 Every street is a list of things with a place in metres, seen through one pinhole camera behind the windscreen
 of a car, so sizes and overlaps follow from the perspective. Run it to draw the files again::
@@ -42,9 +42,7 @@ class Street:
         bend: the road's curvature; ``x`` is shifted by ``bend * z**2``.
     """
 
-    def __init__(
-        self, seed: int, *, horizon: float = 182.0, centre: float = 250.0, bend: float = 0.0
-    ) -> None:
+    def __init__(self, seed: int, *, horizon: float = 182.0, centre: float = 250.0, bend: float = 0.0) -> None:
         self.random = np.random.default_rng(seed)
         self.horizon, self.centre, self.bend = horizon, centre, bend
         self.image = Image.new("L", (WIDTH, HEIGHT), SKY)
@@ -70,9 +68,7 @@ class Street:
         )
         self.canvas.ellipse([left, top, right, bottom], fill=label)
 
-    def post(
-        self, label: int, x: float, z: float, top: float, *, bottom: float = 0.0, width: float = 0.14
-    ) -> None:
+    def post(self, label: int, x: float, z: float, top: float, *, bottom: float = 0.0, width: float = 0.14) -> None:
         """Fills a thin upright bar that stays at least two pixels wide."""
         (column, row), (_, foot) = self.project(x, top, z), self.project(x, bottom, z)
         half = max(width * FOCAL_LENGTH / z, 2.0) / 2
@@ -85,9 +81,7 @@ class Street:
             self.face(label, [(x, y0, z0), (x, y0, z1), (x, y1, z1 - inset), (x, y1, z0 + inset)])
         for foot, head in ((z0, z0 + inset), (z1, z1 - inset)):
             self.face(label, [(x0, y0, foot), (x1, y0, foot), (x1, y1, head), (x0, y1, head)])
-        self.face(
-            label, [(x0, y1, z0 + inset), (x1, y1, z0 + inset), (x1, y1, z1 - inset), (x0, y1, z1 - inset)]
-        )
+        self.face(label, [(x0, y1, z0 + inset), (x1, y1, z0 + inset), (x1, y1, z1 - inset), (x0, y1, z1 - inset)])
 
     def place(self, *things: Thing) -> None:
         """Draws things from the farthest to the nearest."""
@@ -98,9 +92,7 @@ class Street:
 # The ground, from the kerb outwards, and what stands along the road
 
 
-def ground(
-    street: Street, label: int, left: float, right: float, near: float = 0.8, far: float = FARTHEST
-) -> None:
+def ground(street: Street, label: int, left: float, right: float, near: float = 0.8, far: float = FARTHEST) -> None:
     """A strip of ground along the road between two offsets."""
     depths = np.geomspace(near, far, 48)
     edge = [(left, 0.0, z) for z in depths] + [(right, 0.0, z) for z in depths[::-1]]
@@ -118,9 +110,7 @@ def terrace(
         eaves = height + street.random.uniform(-vary, vary)
         ridge = eaves + street.random.uniform(0.8, 2.6)
         street.face(BUILDING, [(x, 0, z), (x, 0, end), (x, eaves, end), (x, eaves, z)])
-        street.face(
-            BUILDING, [(x, eaves, z), (x, eaves, end), (x + side * 4, ridge, end), (x + side * 4, ridge, z)]
-        )
+        street.face(BUILDING, [(x, eaves, z), (x, eaves, end), (x + side * 4, ridge, end), (x + side * 4, ridge, z)])
         street.face(BUILDING, [(x, 0, z), (x + side * 9, 0, z), (x + side * 9, eaves, z), (x, eaves, z)])
         street.face(BUILDING, [(x, eaves, z), (x + side * 4, ridge, z), (x + side * 9, eaves, z)])
         low, high = (x + side * 3, ridge - 0.5, z + 0.5), (x + side * 4, ridge + 1.3, z + 1.8)
@@ -147,9 +137,7 @@ def barrier(street: Street, label: int, x: float, near: float, far: float, heigh
 def shop_signs(street: Street, x: float, depths: Iterable[float], height: float = 3.2) -> None:
     """Boards flat on the fronts at ``x``."""
     for z in depths:
-        street.face(
-            SIGN, [(x, height, z), (x, height, z + 2.2), (x, height + 0.8, z + 2.2), (x, height + 0.8, z)]
-        )
+        street.face(SIGN, [(x, height, z), (x, height, z + 2.2), (x, height + 0.8, z + 2.2), (x, height + 0.8, z)])
 
 
 def villa(street: Street, x: float, z: float, *, width: float) -> None:
@@ -163,9 +151,7 @@ def villa(street: Street, x: float, z: float, *, width: float) -> None:
 # Single things: each is drawn with its foot at (x, z)
 
 
-def car(
-    street: Street, x: float, z: float, *, length: float = 4.2, width: float = 1.75, height: float = 1.45
-) -> None:
+def car(street: Street, x: float, z: float, *, length: float = 4.2, width: float = 1.75, height: float = 1.45) -> None:
     """A car that stands along the road, with its nearer end at ``z``."""
     left, right = x - width / 2, x + width / 2
     for depth in (z + length - 0.9, z + 0.5):
@@ -274,9 +260,7 @@ def terraced_street() -> Street:
     ground(street, PAVEMENT, -5.2, -2.4)
     ground(street, PAVEMENT, 6.2, 8.6)
     frontage(street, -14, 18, 120, 9)
-    street.place(
-        (partial(tree, height=12, crown=5), -2.0, 105), (partial(tree, height=11, crown=4.5), 7.0, 95)
-    )
+    street.place((partial(tree, height=12, crown=5), -2.0, 105), (partial(tree, height=11, crown=4.5), 7.0, 95))
     terrace(street, -5.2, 4, 100, 8.5)
     terrace(street, 8.6, 6, 90, 8.0)
     shop_signs(street, -5.2, (11, 19, 33))
@@ -351,10 +335,7 @@ def town_junction() -> Street:
         (crossing_car, 10.0, 28),
         (car, 2.2, 21),
         (partial(van, height=2.6), -14.0, 27),
-        *[
-            (pedestrian, x, z)
-            for x, z in ((-3.5, 32), (1.2, 31.5), (6.6, 32), (-7.6, 18.5), (5.6, 15.5), (6.3, 15.7))
-        ],
+        *[(pedestrian, x, z) for x, z in ((-3.5, 32), (1.2, 31.5), (6.6, 32), (-7.6, 18.5), (5.6, 15.5), (6.3, 15.7))],
         *[(bollard, x, 31) for x in (-9, -6, 4.5, 8, 11)],
         (traffic_light, -6.0, 15.5),
         (traffic_light, 5.0, 15.0),
@@ -388,10 +369,7 @@ def city_traffic() -> Street:
         (partial(van, height=3.0), 3.4, 44),
         (car, -0.5, 48),
         (bicyclist, -2.5, 14),
-        *[
-            (pedestrian, x, z)
-            for x, z in ((-4.6, 13), (-5.3, 19), (-4.4, 26), (6.6, 17), (7.2, 17.4), (6.4, 29))
-        ],
+        *[(pedestrian, x, z) for x, z in ((-4.6, 13), (-5.3, 19), (-4.4, 26), (6.6, 17), (7.2, 17.4), (6.4, 29))],
         (lamp, -3.8, 16),
         (lamp, 6.0, 24),
         (lamp, -3.8, 34),
@@ -411,10 +389,7 @@ def quiet_suburb() -> Street:
     ground(street, PAVEMENT, 4.6, 6.8, far=120)
     street.place(*[(partial(tree, height=10 + x % 3, crown=5), float(x), 118) for x in range(-80, 90, 9)])
     street.place(
-        *[
-            (partial(villa, width=9), x, z)
-            for x, z in ((-19, 26), (-21, 42), (-20, 60), (19, 34), (18, 52), (17, 72))
-        ],
+        *[(partial(villa, width=9), x, z) for x, z in ((-19, 26), (-21, 42), (-20, 60), (19, 34), (18, 52), (17, 72))],
     )
     barrier(street, TREE, -5.6, 5, 60, 1.1)
     barrier(street, TREE, 6.9, 9, 60, 1.2)

@@ -136,11 +136,10 @@ def _read_lossless(path: Path, what: str) -> NDArray[Any]:
 def _read_npy(path: Path, what: str) -> NDArray[Any]:
     _check_file(path, what, LabelMapError)
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError):
-        raise LabelMapError(
-            f"{path}: this .npy file is truncated, damaged or no plain array; save it again"
-        ) from None
+        with path.open("rb") as file:
+            values = np.load(file, allow_pickle=False)
+    except Exception:  # numpy parses the header as Python, so a damaged one can raise nearly anything
+        raise LabelMapError(f"{path}: this .npy file is truncated, damaged or no plain array; save it again") from None
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.size == 0:
         found = list(values.shape) if isinstance(values, np.ndarray) else "an archive"
         raise LabelMapError(f"{path}: a {what} is a non-empty array [H, W], but this file holds {found}")
@@ -155,15 +154,15 @@ def _open_image(path: Path, what: str, error: type[SegscapeError]) -> Image.Imag
     """Open and decode an image file completely."""
     _check_file(path, what, error)
     try:
-        image = Image.open(path)
-        image.load()
+        with Image.open(path) as image:
+            image.load()
+            return image
     except Image.DecompressionBombError:
         raise error(f"{path}: this {what} is larger than Pillow allows; make it smaller") from None
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError) as cause:
+    except Exception as cause:  # each of Pillow's decoders fails in its own way
         if _begins_like_an_image(path):
             raise error(f"{path}: this {what} is truncated or damaged; copy or export it again") from cause
         raise error(f"{path}: this {what} is not an image file; give a PNG") from cause
-    return image
 
 
 def _check_file(path: Path, what: str, error: type[SegscapeError]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import colorsys
 import difflib
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,12 +86,10 @@ class LabelSet(BaseModel):
         """The class names in index order."""
         return tuple(entry.name for entry in self.classes)
 
-    @cached_property
+    @property
     def colors(self) -> NDArray[np.uint8]:
-        """The class colours in index order: uint8 ``[num_classes, 3]``, read-only."""
-        colors = np.array([entry.color for entry in self.classes], dtype=np.uint8)
-        colors.flags.writeable = False
-        return colors
+        """The class colours in index order: uint8 ``[num_classes, 3]``."""
+        return np.array([entry.color for entry in self.classes], dtype=np.uint8)
 
     def index(self, name: str) -> int:
         """The index of the class called ``name``.
@@ -235,11 +232,9 @@ class LabelSet(BaseModel):
         if set(present.tolist()) == {0, 255}:
             return "this looks like a 0/255 mask: divide it by 255, so that it holds 0 and 1"
         if wrong.tolist() == [255]:
-            return (
-                "255 usually marks ignored pixels: give the label set an unknown class and ignore_value=255"
-            )
+            return f"255 usually marks ignored pixels: {self._ignore_remedy()}"
         if int(wrong[0]) < 0:
-            return "negative values usually mark ignored pixels: write the index of the unknown class instead"
+            return f"negative values usually mark ignored pixels: {self._ignore_remedy()}"
         if int(present[0]) >= 1 and int(present[-1]) == self.num_classes:
             return "the indices seem to start at 1 instead of 0: subtract 1"
         if int(present[-1]) > 255 and any(not (present % step).any() for step in (257, 256)):
@@ -247,6 +242,11 @@ class LabelSet(BaseModel):
         if len(present) > max(self.num_classes, _PHOTO_COLOURS):
             return "this looks like a grey photo or a colour map turned to grey: save the class indices"
         return "remap these values, or use the label set that the map was made for"
+
+    def _ignore_remedy(self) -> str:
+        if self.unknown is None:
+            return "write a class index instead, since this label set has no unknown class"
+        return f"write {self.unknown} ({self.names[self.unknown]!r}) instead, or set ignore_value in the set"
 
     def _describe_colors(self, rgb: NDArray[np.uint8], wrong: NDArray[np.bool_]) -> str:
         codes, counts = np.unique(_color_codes(rgb)[wrong], return_counts=True)
@@ -353,6 +353,7 @@ _CAMVID = LabelSet(
         things="car, pedestrian, bicyclist",
     ),
     unknown=11,
+    ignore_value=None,
 )
 
 _SCENES = LabelSet(
@@ -373,6 +374,7 @@ _SCENES = LabelSet(
         things="car, person",
     ),
     unknown=11,
+    ignore_value=None,
 )
 
 _CITYSCAPES = LabelSet(

@@ -73,9 +73,7 @@ class Layout:
         self._cache: dict[tuple[object, ...], Tensor] = {}
 
     @classmethod
-    def from_array(
-        cls, label_map: NDArray[Any], labels: LabelSet, instance_map: NDArray[Any] | None = None
-    ) -> Layout:
+    def from_array(cls, label_map: NDArray[Any], labels: LabelSet, instance_map: NDArray[Any] | None = None) -> Layout:
         """A layout of integer arrays ``[H, W]`` or ``[N, H, W]``; the set's ignore value becomes unknown.
 
         Raises:
@@ -205,9 +203,7 @@ class Layout:
 
         Maps that were given are resized; derived ones are derived from the resized maps.
         """
-        rows, columns = (
-            _centre_index(old, new).to(self.device) for old, new in zip(self.size, size, strict=True)
-        )
+        rows, columns = (_centre_index(old, new).to(self.device) for old, new in zip(self.size, size, strict=True))
         return self._changed(lambda m: _gather(m, rows, columns))
 
     def __getitem__(self, part: slice) -> Layout:

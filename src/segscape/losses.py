@@ -32,7 +32,8 @@ def discriminator_loss(scores: Sequence[Tensor], real: bool, mode: GANMode = "hi
     Args:
         scores: one score map per scale, `[N, 1, h, w]`; averaged per scale, then over scales.
         real: what the images are.
-        mode: `hinge` max(0, 1 -+ s), `least-squares` (s - target)^2, `original` cross-entropy on logits, `wasserstein` -+s.
+        mode: `hinge` max(0, 1 -+ s), `least-squares` (s - target)^2, `original` cross-entropy on logits,
+            `wasserstein` -+s.
     """
     one: dict[GANMode, Callable[[Tensor], Tensor]] = {
         "hinge": lambda s: F.relu(1 - s if real else 1 + s).mean(),
@@ -54,7 +55,8 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
     """Mean absolute difference of the discriminator's hidden features, summed over layers, averaged over scales.
 
     Args:
-        fake, real: per scale the outputs of all layers; the last one, the score, is left out. Gradients flow into `fake`.
+        fake, real: per scale the outputs of all layers; the last one, the score, is left out. Gradients flow
+            into `fake`.
     """
     scales = [
         torch.stack([F.l1_loss(f, r.detach()) for f, r in zip(fakes[:-1], reals[:-1], strict=True)]).sum()
@@ -93,7 +95,7 @@ class PerceptualLoss(nn.Module):
         """The unweighted differences, one scalar per feature map; no gradient flows into `real`."""
         with torch.no_grad():
             targets = self.features(real)
-        return [F.l1_loss(found, target) for found, target in zip(self.features(fake), targets, strict=True)]
+        return [F.l1_loss(found, target.detach()) for found, target in zip(self.features(fake), targets, strict=True)]
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """The weighted sum over feature maps."""

@@ -43,16 +43,14 @@ def _print_version(wanted: bool) -> None:
 def segscape(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
-        ),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """From a label map to a photograph: generate pictures, train models, prepare data."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; leaves with exit code 2 and one `error:` line for everything wrong with the input.
+    """Run the command line; everything wrong with the input is one `error:` line and exit code 2.
 
     Args:
         arguments: what stands after `segscape`; None takes the process's own.

@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 def check_dataset(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of photos.")],
-    label_maps: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="Folder of label maps of the same names.")
-    ],
-    labels: Annotated[
-        str, typer.Option(metavar="SET", help="Label set: its name, a JSON file, or a number.")
-    ],
+    label_maps: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder of label maps of the same names.")],
+    labels: Annotated[str, typer.Option(metavar="SET", help="Label set: its name, a JSON file, or a number.")],
     instances: Annotated[Path | None, typer.Option(help="Folder of instance maps of the same names.")] = None,
 ) -> None:
     """Check that photos and label maps pair up and hold what the label set allows.
@@ -52,7 +48,6 @@ def check_dataset(
             counts.append(_count(dataset, index))
         except SegscapeError as error:
             bad += 1
-            tqdm.write("", end="")
             report(label_maps, error)
     if counts:
         _print_classes(label_set, counts)

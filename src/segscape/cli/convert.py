@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,18 +12,28 @@ from segscape.cli.options import parse_size, prepare_folder
 from segscape.errors import CheckpointError
 
 
+class UpsamplingChoice(str, Enum):
+    """The official `num_upsampling_layers`."""
+
+    normal = "normal"
+    more = "more"
+    most = "most"
+
+
 def convert(
     generator: Annotated[Path, typer.Argument(metavar="GENERATOR.pth", help="The official *_net_G.pth.")],
-    labels: Annotated[str, typer.Option(help="Label set: its name, a JSON file, or a number of classes.")],
+    labels: Annotated[
+        str, typer.Option(metavar="SET", help="Label set: its name, a JSON file, or a number of classes.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the converted model.")],
     upsampling: Annotated[
-        str, typer.Option(help="normal, more, or most (the official num_upsampling_layers).")
-    ] = "normal",
-    size: Annotated[str, typer.Option(metavar="HxW", help="Size that the model was trained at.")] = "256x256",
-    encoder: Annotated[
-        Path | None, typer.Option(help="The official *_net_E.pth of a model with styles.")
+        UpsamplingChoice, typer.Option(help="The official num_upsampling_layers.")
+    ] = UpsamplingChoice.normal,
+    size: Annotated[str, typer.Option(metavar="HxW", help="Height and width of the training images.")] = "256x256",
+    encoder: Annotated[Path | None, typer.Option(help="The official *_net_E.pth of a model with styles.")] = None,
+    discriminator: Annotated[
+        Path | None, typer.Option(help="The official *_net_D.pth, kept beside the model as safetensors.")
     ] = None,
-    discriminator: Annotated[Path | None, typer.Option(help="The official *_net_D.pth, to train on.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that exists.")] = False,
 ) -> None:
     """Convert an official SPADE, CLADE or CLADE-ICPE checkpoint.
@@ -31,18 +42,20 @@ def convert(
     """
     image_size = parse_size(size)
     if (out / "config.json").exists() and not force:
-        raise CheckpointError(
-            f"{out} holds a model already: choose another --out, or add --force to replace it."
-        )
-    from segscape.models.convert import convert_checkpoint
+        raise CheckpointError(f"{out} holds a model already: choose another --out, or add --force to replace it.")
 
+    from safetensors.torch import save_file
+
+    from segscape.models.convert import convert_checkpoint, convert_discriminator
+    from segscape.models.pretrained import write_atomically
+
+    classes = int(labels) if labels.isdigit() else labels
     model = convert_checkpoint(
-        generator,
-        labels=int(labels) if labels.isdigit() else labels,
-        upsampling=upsampling,
-        image_size=image_size,
-        encoder_path=encoder,
+        generator, labels=classes, upsampling=upsampling.value, image_size=image_size, encoder_path=encoder
     )
+    critic = None if discriminator is None else convert_discriminator(discriminator, labels=classes)
     prepare_folder(out)
     model.save_pretrained(out)
+    if critic is not None:
+        write_atomically(out / "discriminator.safetensors", lambda part: save_file(critic.state_dict(), part))
     print(f"{model.config.model} model in {out.resolve()}")

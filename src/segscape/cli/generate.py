@@ -15,7 +15,6 @@ from segscape.errors import DataError, SegscapeError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from segscape.inference import Pipeline
     from segscape.layout import Layout
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp"})
@@ -23,19 +22,15 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".tif", "
 
 
 def generate(
-    layouts: Annotated[
-        list[str], typer.Argument(metavar="LAYOUT...", help="Label maps: files, folders, or globs.")
-    ],
+    layouts: Annotated[list[str], typer.Argument(metavar="LAYOUT", help="Label maps: files, folders, or globs.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
     model: Annotated[
         str | None, typer.Option(help="Folder or Hugging Face id of a model; the shipped one by default.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the random style, for models that have styles.")
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Of the random style, for models that have styles.")
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Resize the layouts first, e.g. 256x512.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Resize the layouts first, e.g. 256x512.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
     instances: Annotated[
         Path | None, typer.Option(help="Instance map, or a folder of them with the layouts' names.")
@@ -48,8 +43,8 @@ def generate(
 ) -> None:
     """Turn label maps into photographs.
 
-    Each picture is OUT/NAME.png for a layout NAME.*, of the layout's size. A file that fails is reported, the rest
-    goes on, and the exit code is 2.
+    The picture of a layout NAME.png is OUT/NAME.png, of the same size. A file that fails is reported and the
+    rest goes on; the exit code is then 2.
     """
     wanted = None if size is None else parse_size(size)
     paths = find_layouts(layouts)
@@ -76,7 +71,6 @@ def generate(
             write_atomically(target, lambda part, picture=picture: picture.save(part, format="PNG"))
         except (SegscapeError, OSError) as error:
             failed += 1
-            tqdm.write("", end="")  # clears the bar's line
             report(path, error)
     _summarize(out, len(paths), failed)
 
@@ -103,9 +97,7 @@ def _expand(item: str) -> Iterator[Path]:
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if _is_label_map(file))
         if not found:
-            raise DataError(
-                f"{path} holds no label maps: give a folder with {', '.join(sorted(SUFFIXES))} files."
-            )
+            raise DataError(f"{path} holds no label maps: give a folder with {', '.join(sorted(SUFFIXES))} files.")
         yield from found
     elif not path.exists() and glob.has_magic(item):
         matches = sorted(Path(match) for match in glob.glob(item, recursive=True))
@@ -121,7 +113,7 @@ def _is_label_map(file: Path) -> bool:
 
 
 def find_instances(paths: Sequence[Path], instances: Path | None) -> dict[Path, Path | None]:
-    """The instance map of each layout: None, one file for one layout, or the file of the same stem in a folder.
+    """The instance map of each layout: none, one file for one layout, or the one of its name in a folder.
 
     Raises:
         DataError: nothing is there, or one file for several layouts.
@@ -135,9 +127,7 @@ def find_instances(paths: Sequence[Path], instances: Path | None) -> dict[Path, 
     if not instances.exists():
         raise DataError(f"--instances {instances} does not exist: give an instance map or a folder of them.")
     if len(paths) > 1:
-        raise DataError(
-            f"--instances {instances} is one file for {len(paths)} layouts: give a folder of them."
-        )
+        raise DataError(f"--instances {instances} is one file for {len(paths)} layouts: give a folder of them.")
     return dict.fromkeys(paths, instances)
 
 

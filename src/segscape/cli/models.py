@@ -23,7 +23,7 @@ EXAMPLE_CLASSES = 151
 def models(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME|MODEL]", help="A system of the list, or a saved model's folder or id."),
+        typer.Argument(metavar="NAME|FOLDER", help="A system of the list, or a saved model's folder or id."),
     ] = None,
 ) -> None:
     """List the published systems, or describe one of them or a saved model with its classes."""
@@ -66,9 +66,7 @@ def _describe(generator: SPADEGenerator, title: str) -> None:
         "paper": PAPERS[config.model],
         "parameters": f"{_count(generator):,}",
         "training size": f"{height}x{width} (height x width)",
-        "other sizes": "resized"
-        if config.latent_dim
-        else f"yes, padded to multiples of {config.size_multiple}",
+        "other sizes": "resized" if config.latent_dim else f"yes, padded to multiples of {config.size_multiple}",
         "base channels": str(config.base_channels),
         "norms": norms,
         "position": config.position or "none",

@@ -39,6 +39,8 @@ def prepare_folder(folder: Path) -> None:
 
 
 def report(path: Path, error: Exception) -> None:
-    """Print `error: <sentence>` about one file, which the sentence names, on stderr."""
+    """Print `error: <sentence>` about one file, which the sentence names, on stderr, above a progress bar."""
+    from tqdm import tqdm
+
     sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
-    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    tqdm.write(f"error: {' '.join(sentence.split())}", file=sys.stderr)

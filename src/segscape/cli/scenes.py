@@ -16,9 +16,7 @@ def scenes(
     count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 100,
     size: Annotated[str, typer.Option(metavar="HxW", help="Height and width of each.")] = "128x128",
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same scenes.")] = 0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that has scenes already.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has scenes already.")] = False,
 ) -> None:
     """Draw streets and landscapes with their label and instance maps: data that needs no download.
 

@@ -12,20 +12,16 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train on what, and how.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change one entry, e.g. --set model.base_channels=32."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one entry, e.g. --set model.base_channels=32."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/RECIPE by default.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and leave.")] = False,
 ) -> None:
     """Train a model by a recipe.
 
-    The run folder receives the resolved recipe, checkpoints, samples and TensorBoard logs. Ctrl-C saves and leaves;
-    --resume continues exactly where the run stopped.
+    The run folder receives the resolved recipe, checkpoints, samples and TensorBoard logs. Ctrl-C saves and
+    leaves; --resume continues exactly where the run stopped.
     """
     from segscape.training.recipe import load_recipe
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segscape.data.camvid import CamVid
 from segscape.data.folder import FolderDataset
+from segscape.data.procedural import ProceduralScenes
 from segscape.data.sample import Batch, Dataset, Sample, collate
 from segscape.data.transforms import Placement, Preprocess
 from segscape.data.view import TrainingOrder, TrainingView
@@ -15,6 +16,7 @@ __all__ = [
     "FolderDataset",
     "Placement",
     "Preprocess",
+    "ProceduralScenes",
     "Sample",
     "TrainingOrder",
     "TrainingView",

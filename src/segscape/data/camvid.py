@@ -31,6 +31,6 @@ class CamVid(FolderDataset):
         if missing:
             raise DataError(
                 f"{folder} has no folder {' and no folder '.join(missing)}: CamVid must lie there as "
-                "ROOT/{train,val}/{images,labels}."
+                "ROOT/{train,val}/{images,labels}"
             )
         super().__init__(folder / "images", folder / "labels", LABEL_SETS["camvid"])

@@ -79,7 +79,7 @@ def _files_by_stem(folder: Path | str | None, kind: str, suffixes: frozenset[str
     folder = Path(folder)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"The {kind} folder {folder} {found}: give the folder that holds the {kind}s.")
+        raise DataError(f"The {kind} folder {folder} {found}: give the folder that holds the {kind}s")
     files: dict[str, Path] = {}
     duplicates: list[str] = []
     for path in sorted(folder.rglob("*")):
@@ -90,9 +90,9 @@ def _files_by_stem(folder: Path | str | None, kind: str, suffixes: frozenset[str
             duplicates.append(f"{files[stem].name} and {path.name}")
         files.setdefault(stem, path)
     if duplicates:
-        raise DataError(f"Two {kind}s share a name in {folder}: {_listing(duplicates)}; remove one of each.")
+        raise DataError(f"Two {kind}s share a name in {folder}: {_listing(duplicates)}; remove one of each")
     if not files:
-        raise DataError(f"No {kind} is in {folder}: it needs files ending in {', '.join(sorted(suffixes))}.")
+        raise DataError(f"No {kind} is in {folder}: it needs files ending in {', '.join(sorted(suffixes))}")
     return files
 
 
@@ -105,7 +105,7 @@ def _require_pairs(label_files: Mapping[str, Path], partners: Mapping[str, Path]
     if without_label:
         problems.append(f"{len(without_label)} {kind}s have no label map ({_listing(without_label)})")
     if problems:
-        raise DataError(f"{' and '.join(problems)}: partners must have the same name apart from the suffix.")
+        raise DataError(f"{' and '.join(problems)}: partners must have the same name apart from the suffix")
 
 
 def _require_same_sizes(label_files: Mapping[str, Path], partners: Mapping[str, Mapping[str, Path]]) -> None:
@@ -119,7 +119,7 @@ def _require_same_sizes(label_files: Mapping[str, Path], partners: Mapping[str, 
     if different:
         raise DataError(
             f"{len(different)} label maps and partners differ in (height, width): {_listing(different)}; "
-            "resize the maps with nearest neighbour, or find the right pairs."
+            "resize the maps with nearest neighbour, or find the right pairs"
         )
 
 

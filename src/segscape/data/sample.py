@@ -97,7 +97,7 @@ def collate(samples: Sequence[Sample], labels: LabelSet) -> Batch:
     _require_one_size(samples)
     images = _stack(samples, "image")
     if images is None:
-        raise DataError(f"{samples[0].name!r} has no image, but a batch needs one: give an image folder.")
+        raise DataError(f"{samples[0].name!r} has no image, but a batch needs one: give an image folder")
     instance_maps, positions = _stack(samples, "instance_map"), _stack(samples, "position")
     layout = Layout(
         torch.from_numpy(np.stack([sample.label_map for sample in samples])),
@@ -115,17 +115,17 @@ def _stack(samples: Sequence[Sample], field: str) -> Array | None:
     if len(missing) == len(samples):
         return None
     if missing:
-        raise DataError(f"{missing[0]!r} has no {field} but others in its batch do: give it to all or none.")
+        raise DataError(f"{missing[0]!r} has no {field} but others in its batch do: give it to all or none")
     return np.stack(values)
 
 
 def _require_one_size(samples: Sequence[Sample]) -> None:
     if not samples:
-        raise DataError("A batch needs at least one sample, but none was given.")
+        raise DataError("A batch needs at least one sample, but none was given")
     first = samples[0]
     for other in samples:
         if other.size != first.size:
             raise DataError(
                 f"{other.name!r} is {other.size} and {first.name!r} is {first.size} (height, width), but a "
-                "batch has one size: use a preprocess mode that crops or fixes the size."
+                "batch has one size: use a preprocess mode that crops or fixes the size"
             )

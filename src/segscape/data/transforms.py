@@ -13,16 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segscape.data.sample import Array, Sample
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Mode = Literal[
     "resize_and_crop",
@@ -72,7 +69,7 @@ class Preprocess(BaseModel):
     official_shortside: bool = False
 
     @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
+    def _check_sizes(self) -> Preprocess:
         if self.crop_size is None and (self._crops or self.mode == "fixed"):
             raise ValueError(f"mode {self.mode!r} needs crop_size")
         if self.load_size is None and self.mode.startswith(("resize", "scale")):

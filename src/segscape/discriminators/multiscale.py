@@ -89,8 +89,8 @@ class MultiScaleDiscriminator(nn.Module):
 
         Args:
             layout: N layouts.
-            image: `[k * N, 3, H, W]` in [-1, 1], k blocks of N images, for example generated then real ones: judging both
-                in one pass is what the official code does (one power iteration for both).
+            image: `[k * N, 3, H, W]` in [-1, 1], k blocks of N images, for example generated then real ones: judging
+                both in one pass is what the official code does (one power iteration for both).
 
         Returns:
             Per scale the output of every layer; the last one is the score map.

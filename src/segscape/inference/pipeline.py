@@ -1,4 +1,4 @@
-"""`Pipeline`: a saved model around which everything fits: files, arrays or layouts of any size in, PIL images out."""
+"""`Pipeline`: files, arrays or layouts of any size in, PIL images out."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Pipeline:
         *,
         revision: str | None = None,
     ) -> Self:
-        """Load a saved model from a folder or the Hugging Face hub; None is the model that comes with Segscape.
+        """Load a saved model from a folder or the Hugging Face hub; None is the shipped one.
 
         Raises:
             CheckpointError: nothing there, or the files are broken.
@@ -98,15 +98,15 @@ class Pipeline:
     ) -> list[Image.Image]:
         """Generate pictures of the size of their layouts.
 
-        A size that the network cannot work at is padded (the border labels repeated) and cropped. A model with style
-        latents works at its training size only: the layout is resized to it, and the picture back (bicubic).
+        A size that the network cannot work at is padded (the border labels repeated) and cropped. A model with
+        style latents works at its training size only: the layout is resized to it, the picture back (bicubic).
 
         Args:
-            layouts: one or a list of: a `Layout`, the path of a label map file, an integer array `[H, W]` (files and
-                arrays are read with the model's label set).
-            seed: of the random styles; a layout's pictures depend on it alone, not on their place in the list.
-            style: None draws random styles if the model has any; a `Style` of S latents gives S pictures of each
-                layout; a photo (PIL image or path) lends its own style.
+            layouts: one or a list of: a `Layout`, the path of a label map file, an integer array `[H, W]`
+                (files and arrays are read with the model's label set).
+            seed: of the random styles; every layout gets the same ones, whatever its place in the list.
+            style: None draws random styles if the model has any; a `Style` of S latents gives S pictures of
+                each layout; a photo (PIL image or path) lends its own style.
             size: (height, width) to resize the layouts to first, nearest neighbour.
             samples: how many random styles to draw for each layout.
             instance_maps: for paths and arrays: the path or array `[H, W]` of each one's instance map.
@@ -116,7 +116,7 @@ class Pipeline:
 
         Raises:
             LabelMapError: a file or array is no label map of the model's label set.
-            LayoutError: a layout of other classes, without the instance map that the model needs, or too large.
+            LayoutError: other classes, no instance map where the model needs one, or too large.
             StyleError: a style of a wrong kind or length, or for a model that takes none.
             DataError: the reference photo cannot be read.
         """
@@ -139,7 +139,7 @@ class Pipeline:
         height, width = self.model.config.image_size
         pixels = np.asarray(photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
         image = torch.tensor(pixels, device=self.device).permute(2, 0, 1).float().div(127.5).sub(1)
-        with torch.inference_mode():
+        with torch.inference_mode(False), torch.no_grad():  # so that the style can be optimised further
             mean, _ = self.model.encode(image.unsqueeze(0))
         return Style(mean.cpu())
 
@@ -148,7 +148,7 @@ class Pipeline:
 
         Raises:
             LabelMapError: the file or array is no label map of this label set.
-            LayoutError: other classes, another size than the instance map, or no instance map where one is needed.
+            LayoutError: other classes, an instance map of another size, or none where one is needed.
         """
         layout = self._read(label_map, instance_map)
         self._require_same_classes(layout.labels)
@@ -162,9 +162,7 @@ class Pipeline:
     def _read(self, label_map: LayoutLike, instance_map: InstancesLike) -> Layout:
         if isinstance(label_map, Layout):
             if instance_map is not None:
-                raise LayoutError(
-                    "instance_maps goes with files and arrays: a Layout brings its own instance map."
-                )
+                raise LayoutError("instance_maps goes with files and arrays: a Layout brings its own instance map.")
             return label_map
         if isinstance(instance_map, (str, Path)):
             instance_map = read_instance_map(instance_map)
@@ -173,9 +171,7 @@ class Pipeline:
             return Layout.from_array(labels, self.labels, instance_map)
         if not isinstance(label_map, np.ndarray):
             kind = type(label_map).__name__
-            raise LayoutError(
-                f"a layout is a Layout, the path of a label map, or an array [H, W], not a {kind}."
-            )
+            raise LayoutError(f"a layout is a Layout, the path of a label map, or an array [H, W], not a {kind}.")
         if label_map.ndim != 2:
             raise LayoutError(
                 f"a label map array is [H, W], not {list(label_map.shape)}: for a colour-coded map "
@@ -191,9 +187,7 @@ class Pipeline:
         items = _listed(layouts)
         instances = [None] * len(items) if instance_maps is None else _listed(instance_maps)
         if len(instances) != len(items):
-            raise LayoutError(
-                f"{len(items)} layouts need {len(items)} instance maps, found {len(instances)}."
-            )
+            raise LayoutError(f"{len(items)} layouts need {len(items)} instance maps, found {len(instances)}.")
         return [self.read_layout(item, own) for item, own in zip(items, instances, strict=True)]
 
     def _require_same_classes(self, labels: LabelSet) -> None:
@@ -236,9 +230,7 @@ class Pipeline:
             raise StyleError(f"a style is a Style, a PIL image, or the path of a photo, not a {kind}.")
         self._require_latents("a Style")
         if style.latent.shape[1] != self.latent_dim:
-            raise StyleError(
-                f"the style has {style.latent.shape[1]} dimensions, this model's have {self.latent_dim}."
-            )
+            raise StyleError(f"the style has {style.latent.shape[1]} dimensions, this model's have {self.latent_dim}.")
         return style.latent
 
     def _sized(self, layout: Layout, size: Size | None) -> Layout:
@@ -252,9 +244,7 @@ class Pipeline:
         """The pictures of one `Layout` of N maps with S styles: N * S of them, map by map."""
         height, width = layout.size
         fitted = self._fitted(layout)
-        styles = (
-            [None] if latents is None else [Style(latent.expand(layout.batch_size, -1)) for latent in latents]
-        )
+        styles = [None] if latents is None else [Style(latent.expand(layout.batch_size, -1)) for latent in latents]
         try:
             batches = [self.model(fitted, style).float() for style in styles]
         except torch.OutOfMemoryError:
@@ -280,7 +270,7 @@ class Pipeline:
 def to_pictures(images: Tensor) -> list[Image.Image]:
     """PIL images of `[N, 3, H, W]` in [-1, 1]: (x + 1) / 2 * 255, clipped and rounded.
 
-    (The official code of the SPADE family truncates, which darkens every picture by half a grey level on average.)
+    (The official code of the SPADE family truncates, which darkens pictures by half a grey level on average.)
     """
     pixels = images.add(1).mul(127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(picture) for picture in pixels]
@@ -317,7 +307,5 @@ def _draw(count: int, latent_dim: int, seed: int | None) -> Style:
 def require_generator(model: PretrainedModel) -> SPADEGenerator:
     """`model` itself if it turns layouts into pictures; else raises CheckpointError."""
     if not isinstance(model, SPADEGenerator):
-        raise CheckpointError(
-            f"a {model.config.model} model does not turn layouts into pictures: name a generator."
-        )
+        raise CheckpointError(f"a {model.config.model} model does not turn layouts into pictures: name a generator.")
     return model

@@ -91,7 +91,7 @@ def discriminator_keys(scales: int, layers: int) -> dict[str, str]:
 
     Inner layers are `model{j}.0.0` with their norm in `model{j}.0.1`, or `model{j}.0` if they have no norm.
     """
-    table = {}
+    table: dict[str, str] = {}
     for i in range(scales):
         for j in range(layers + 1):
             official, conv = f"discriminator_{i}.model{j}.0", f"scales.{i}.convs.{j}"
@@ -162,8 +162,9 @@ def _right_vector(weight: Tensor, normalized: Tensor, u: Tensor) -> Tensor:
     """The v that files of PyTorch < 1.0 lack: pinv(W) u, scaled so that u^T W v is the sigma they divided by."""
     matrix, left = weight.flatten(1).double(), u.double()
     sigma = (weight.double() * normalized.double()).sum() / normalized.double().square().sum()
-    v = matrix.t() @ (torch.linalg.pinv(matrix @ matrix.t(), rtol=1e-10, hermitian=True) @ left)
-    return (v * sigma / (left @ (matrix @ v))).float()
+    inverse: Tensor = torch.linalg.pinv(matrix @ matrix.t(), rtol=1e-10, hermitian=True)
+    v = matrix.t() @ (inverse @ left)
+    return (v * sigma / torch.dot(left, matrix @ v)).float()
 
 
 def _require(official: State, network: Network, source: str) -> None:
@@ -230,7 +231,9 @@ def infer_config(
 def _block_norms(state: State, source: str) -> list[NormKind]:
     blocks = [i for i in range(len(BLOCKS)) if f"blocks.{i}.conv_0.weight" in state]
     if blocks != list(range(len(blocks))) or not {"stem.weight", "to_rgb.weight"} <= state.keys():
-        raise CheckpointError(f"{source} is incomplete: a generator has fc, head_0, G_middle_0, ..., up_3 and conv_img.")
+        raise CheckpointError(
+            f"{source} is incomplete: a generator has fc, head_0, G_middle_0, ..., up_3 and conv_img."
+        )
     return ["spade" if f"blocks.{i}.norm_0.shared.weight" in state else "clade" for i in blocks]
 
 
@@ -294,8 +297,8 @@ def _check_start(state: State, config: SPADEGeneratorConfig, source: str) -> Non
     found = state["stem.weight"].shape[0] // (16 * config.base_channels)
     if found != height * width:
         raise CheckpointError(
-            f"{source} starts from {found} positions, but images of {config.image_size[0]}x{config.image_size[1]} with the "
-            f"up-sampling {config.upsampling!r} start from {height}x{width}: check the image size and the up-sampling."
+            f"{source} starts from {found} positions, but images of {config.image_size[0]}x{config.image_size[1]} with "
+            f"the up-sampling {config.upsampling!r} start from {height}x{width}: check image size and up-sampling."
         )
 
 
@@ -312,8 +315,8 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
         raise CheckpointError(
-            f"{file} cannot be read as a PyTorch state dict ({type(error).__name__}): it is damaged, or holds more than "
-            "tensors, which is refused because unpickling it could run code."
+            f"{file} cannot be read as a PyTorch state dict ({type(error).__name__}): it is damaged, or holds more "
+            "than tensors, which is refused because unpickling it could run code."
         ) from None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         found = type(state).__name__

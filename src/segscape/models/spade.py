@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal, cast
 
+import torch
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,7 +99,7 @@ class SPADEGeneratorConfig(ModelConfig):
     @property
     def size_multiple(self) -> int:
         """Height and width must be multiples of this: 32, 64 or 128."""
-        return 2 ** DOUBLINGS[self.upsampling]
+        return 1 << DOUBLINGS[self.upsampling]
 
     @model_validator(mode="after")
     def _consistent(self) -> SPADEGeneratorConfig:
@@ -152,18 +153,22 @@ class SPADEGenerator(PretrainedModel):
 
     def _norm(self, kind: NormKind) -> Callable[[int], ConditionalNorm]:
         config = self.config
-        shared = {"num_classes": config.labels.num_classes, "instances": config.use_instances}
         if kind == "spade":
             return partial(
                 SPADE,
-                **shared,
+                num_classes=config.labels.num_classes,
+                instances=config.use_instances,
                 statistics=config.statistics,
                 hidden_channels=config.hidden_channels,
                 kernel_size=config.kernel_size,
             )
-        position = None if config.position == "input" else config.position
         return partial(
-            CLADE, **shared, statistics=config.statistics, position=position, position_rule=config.position_rule
+            CLADE,
+            num_classes=config.labels.num_classes,
+            instances=config.use_instances,
+            statistics=config.statistics,
+            position=None if config.position == "input" else config.position,
+            position_rule=config.position_rule,
         )
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,8 +197,7 @@ class SPADEGenerator(PretrainedModel):
             if doubled:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(x, layout, style)
-        x = self.to_rgb(F.leaky_relu(x, 0.2))
-        return x.tanh()
+        return torch.tanh(self.to_rgb(F.leaky_relu(x, 0.2)))
 
     def _doublings_before(self) -> list[bool]:
         """Whether the features are doubled before each block: not before the first; before the third not in `normal`."""
@@ -204,9 +208,9 @@ class SPADEGenerator(PretrainedModel):
         config = self.config
         height, width = (side // config.size_multiple for side in layout.size)
         if config.latent_dim:
-            weight = self.stem.weight
-            latent = weight.new_zeros(layout.batch_size, config.latent_dim) if style is None else style.latent
-            return cast(Tensor, self.stem(latent.to(weight))).view(layout.batch_size, -1, height, width)
+            zeros = self.to_rgb.weight.new_zeros(layout.batch_size, config.latent_dim)
+            latent = zeros if style is None else style.latent.to(zeros)
+            return cast(Tensor, self.stem(latent)).view(layout.batch_size, -1, height, width)
         semantic = layout.semantic_map((height, width), edges=config.use_instances)
         if config.position == "input":
             semantic = F.pad(semantic, (0, 0, 0, 0, 0, 2))

@@ -22,7 +22,8 @@ def parameter_free_norm(statistics: Statistics, channels: int) -> nn.Module:
     `sync-batch` shares its statistics between the processes of a distributed run and is `batch` in a single one.
     """
     kinds = {"batch": nn.BatchNorm2d, "sync-batch": nn.SyncBatchNorm, "instance": nn.InstanceNorm2d}
-    return kinds[statistics](channels, affine=False)
+    norm: nn.Module = kinds[statistics](channels, affine=False)
+    return norm
 
 
 class ConditionalNorm(nn.Module):

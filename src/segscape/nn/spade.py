@@ -48,4 +48,5 @@ class SPADE(ConditionalNorm):
         height, width = x.shape[-2:]
         semantic = layout.semantic_map((height, width), edges=self.instances)  # [N, S, h, w]
         hidden = F.relu(self.shared(semantic.to(x.dtype)))
-        return self.statistics(x) * (1 + self.gamma(hidden)) + self.beta(hidden)
+        y: Tensor = self.statistics(x) * (1 + self.gamma(hidden)) + self.beta(hidden)
+        return y

@@ -48,7 +48,8 @@ class SpectralNormConv2d(nn.Conv2d):
         return self.weight / sigma
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.normalized_weight(), self.bias)
+        y: Tensor = self._conv_forward(x, self.normalized_weight(), self.bias)
+        return y
 
 
 def conv2d(spectral: bool, in_channels: int, out_channels: int, kernel_size: int, **options: int | bool) -> nn.Conv2d:

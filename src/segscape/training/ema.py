@@ -17,6 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 from segscape.layout import Layout
 from segscape.style import Style
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def make_average(generator: nn.Module, half_life_images: int, batch_size: int) -> AveragedModel:
     """An average whose old weights count half after `half_life_images` images.
@@ -25,10 +27,10 @@ def make_average(generator: nn.Module, half_life_images: int, batch_size: int) -
     """
     slowest = 0.5 ** (batch_size / half_life_images)
 
-    def update(averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
+    def update(averages: Tensors, currents: Tensors, updates: Tensor | int) -> None:
         decay = min(slowest, (1 + int(updates)) / (10 + int(updates)))
         with torch.no_grad():
-            torch._foreach_lerp_(averages, currents, 1 - decay)
+            torch._foreach_lerp_(list(averages), list(currents), 1 - decay)
 
     return AveragedModel(generator, multi_avg_fn=update)
 

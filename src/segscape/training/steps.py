@@ -22,6 +22,36 @@ from segscape.style import Style
 from segscape.training.recipe import Objective
 
 
+class StyledGenerator(nn.Module):
+    """A generator and, where it has one, its style encoder in a single forward, which a distributed wrapper can watch.
+
+    Args:
+        generator: a generator of the family; its parameters are this module's parameters.
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, layout: Layout, image: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Generate images of `layout`.
+
+        Args:
+            layout: N layouts.
+            image: their photos `[N, 3, H, W]`, whose style is taken if there is noise.
+            noise: `[N, D]` from N(0, 1) with which a style is drawn from the photo's encoding; None for models without
+                a latent style.
+
+        Returns:
+            The images `[N, 3, H, W]` and the divergence of the styles from the prior (None without noise).
+        """
+        if noise is None:
+            return self.generator(layout), None
+        mean, log_variance = self.generator.encode(image)  # type: ignore[operator]
+        fake = self.generator(layout, Style(reparameterize(mean, log_variance, noise)))
+        return fake, kl_divergence(mean, log_variance)
+
+
 def generator_step_losses(
     generator: nn.Module,
     discriminator: nn.Module,
@@ -35,27 +65,35 @@ def generator_step_losses(
     """The generator's losses, weighted, and the images it made.
 
     Args:
+        generator: a `StyledGenerator`, possibly wrapped for distributed training.
+        discriminator: the judge; no gradient is needed in its parameters.
         layout: N layouts.
         image: the real photos, `[N, 3, H, W]` in [-1, 1].
+        objective: the losses and their weights.
         perceptual: the perceptual loss; left out when None or when its weight is 0.
-        noise: `[N, D]` from N(0, 1), for models with a latent style: the photo is encoded, a style drawn with this noise.
+        noise: as in `StyledGenerator.forward`.
 
     Returns:
         Losses by name (`gan`, `feature_matching`, `perceptual`, `kl`; those with weight 0 are absent), and the generated
         images `[N, 3, H, W]`, attached to the graph.
     """
-    losses: dict[str, Tensor] = {}
-    style, kl = encode_style(generator, image, noise)
-    if kl is not None:
-        losses["kl"] = objective.kl * kl
-    fake = generator(layout, style)
+    fake, kl = generator(layout, image, noise)
     judged_fake, judged_real = _judge_pair(discriminator, layout, fake, image)
-    losses["gan"] = generator_loss([scale[-1] for scale in judged_fake], objective.gan_mode)
+    losses = {"gan": generator_loss([scale[-1] for scale in judged_fake], objective.gan_mode)}
     if objective.feature_matching:
         losses["feature_matching"] = objective.feature_matching * feature_matching_loss(judged_fake, judged_real)
     if perceptual is not None and objective.perceptual:
         losses["perceptual"] = objective.perceptual * perceptual(fake, image)
+    if kl is not None and objective.kl:
+        losses["kl"] = objective.kl * kl
     return losses, fake
+
+
+def generate_fake(generator: nn.Module, layout: Layout, image: Tensor, noise: Tensor | None) -> Tensor:
+    """Images for the discriminator step, without gradients; in training mode, so running statistics move."""
+    with torch.no_grad():
+        fake: Tensor = generator(layout, image, noise)[0]
+        return fake
 
 
 def discriminator_step_losses(
@@ -68,21 +106,6 @@ def discriminator_step_losses(
         "fake": discriminator_loss([scale[-1] for scale in judged_fake], real=False, mode=mode),
         "real": discriminator_loss([scale[-1] for scale in judged_real], real=True, mode=mode),
     }
-
-
-def generate_fake(generator: nn.Module, layout: Layout, image: Tensor, noise: Tensor | None) -> Tensor:
-    """Images for the discriminator step, without gradients; in training mode, so running statistics move."""
-    with torch.no_grad():
-        style, _ = encode_style(generator, image, noise)
-        return generator(layout, style)  # type: ignore[no-any-return]
-
-
-def encode_style(generator: nn.Module, image: Tensor, noise: Tensor | None) -> tuple[Style | None, Tensor | None]:
-    """A style drawn from the photo's encoding, and the divergence from the prior; nothing for models without latent."""
-    if noise is None:
-        return None, None
-    mean, log_variance = generator.encode(image)  # type: ignore[operator]
-    return Style(reparameterize(mean, log_variance, noise)), kl_divergence(mean, log_variance)
 
 
 def _judge_pair(

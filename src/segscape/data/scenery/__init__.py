@@ -1,0 +1,1 @@
+"""The parts of the procedural scenes: a camera and canvas, noise textures, nature, town and traffic."""

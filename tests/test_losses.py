@@ -1,0 +1,91 @@
+"""Losses against hand-computed values and known properties; the official numbers are conformance vectors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from segscape.losses import (
+    PerceptualLoss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    kl_divergence,
+    reparameterize,
+)
+
+SCORES = [torch.tensor([[-2.0, 0.5]]), torch.tensor([[2.0]])]
+
+
+@pytest.mark.parametrize(
+    ("mode", "real", "fake", "generator"),
+    [
+        ("hinge", ((3 + 0.5) / 2 + 0) / 2, ((0 + 1.5) / 2 + 3) / 2, -(-0.75 + 2) / 2),
+        ("least-squares", ((9 + 0.25) / 2 + 1) / 2, ((4 + 0.25) / 2 + 4) / 2, ((9 + 0.25) / 2 + 1) / 2),
+        ("wasserstein", -(-0.75 + 2) / 2, (-0.75 + 2) / 2, -(-0.75 + 2) / 2),
+    ],
+)
+def test_adversarial_losses(mode: str, real: float, fake: float, generator: float) -> None:
+    assert discriminator_loss(SCORES, True, mode).item() == pytest.approx(real)  # type: ignore[arg-type]
+    assert discriminator_loss(SCORES, False, mode).item() == pytest.approx(fake)  # type: ignore[arg-type]
+    assert generator_loss(SCORES, mode).item() == pytest.approx(generator)  # type: ignore[arg-type]
+
+
+@given(st.floats(-20, 20))
+def test_original_loss_is_the_cross_entropy(score: float) -> None:
+    scores = [torch.tensor([score], dtype=torch.float64)]
+    assert discriminator_loss(scores, True, "original").item() == pytest.approx(math.log1p(math.exp(-score)), abs=1e-9)
+    assert discriminator_loss(scores, False, "original").item() == pytest.approx(math.log1p(math.exp(score)), abs=1e-9)
+
+
+def test_feature_matching_sums_layers_averages_scales_and_skips_the_score() -> None:
+    fake = [[torch.ones(1), torch.ones(1) * 3, torch.ones(1) * 99], [torch.zeros(1), torch.zeros(1), torch.zeros(1)]]
+    real = [[torch.zeros(1), torch.ones(1), torch.zeros(1)], [torch.ones(1), torch.zeros(1), torch.ones(1)]]
+    assert feature_matching_loss(fake, real).item() == pytest.approx(((1 + 2) + 1) / 2)
+
+
+def test_feature_matching_gives_no_gradient_to_the_real_features() -> None:
+    fake, real = torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+    feature_matching_loss([[fake, fake]], [[real, real]]).backward()
+    assert fake.grad is not None and real.grad is None
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3))
+def test_divergence_is_zero_only_at_the_prior(mean: float, log_variance: float) -> None:
+    value = kl_divergence(torch.tensor([[mean]]), torch.tensor([[log_variance]])).item()
+    assert value >= -1e-5
+    assert kl_divergence(torch.zeros(2, 3), torch.zeros(2, 3)).item() == 0
+
+
+def test_divergence_is_a_sum_over_the_batch() -> None:
+    mean, log_variance = torch.randn(2, 3), torch.randn(2, 3)
+    parts = sum(kl_divergence(mean[i : i + 1], log_variance[i : i + 1]).item() for i in range(2))
+    assert kl_divergence(mean, log_variance).item() == pytest.approx(parts, rel=1e-5)
+
+
+def test_reparameterized_style_has_mean_and_deviation() -> None:
+    mean, log_variance = torch.tensor([[3.0]]), torch.tensor([[math.log(4.0)]])
+    assert reparameterize(mean, log_variance, torch.tensor([[-1.5]])).item() == pytest.approx(0.0, abs=1e-6)
+
+
+class TwoScales(nn.Module):
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [image, 2 * image]
+
+
+def test_perceptual_loss_weights_its_layers_and_detaches_the_real_image() -> None:
+    fake, real = torch.ones(1, 3, 2, 2, requires_grad=True), torch.zeros(1, 3, 2, 2, requires_grad=True)
+    loss = PerceptualLoss(TwoScales(), (1.0, 0.5))(fake, real)
+    loss.backward()
+    assert loss.item() == pytest.approx(1 + 0.5 * 2)
+    assert fake.grad is not None and real.grad is None
+
+
+def test_perceptual_loss_wants_one_weight_per_layer() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        PerceptualLoss(TwoScales(), (1.0,))(torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
