@@ -146,7 +146,6 @@ def test_variational_generator(dataset: str, size: int) -> None:
     model = build("clade", dataset, latent_dim=256)
     assert model.encoder is not None
     assert parameters(model) - parameters(model.encoder) == size
-    assert generator_counts(model)["macs"] > 0
 
 
 def test_encoder() -> None:
@@ -179,7 +178,6 @@ def test_discriminator(dataset: str, size: int, macs: float) -> None:
 def test_position_costs_few_parameters(dataset: str, position: str, extra: int) -> None:
     plain, model = build("clade", dataset), build("clade", dataset, position=position)
     assert parameters(model) - parameters(plain) == extra
-    assert generator_counts(model)["macs"] > generator_counts(plain)["macs"]
 
 
 @pytest.mark.parametrize(

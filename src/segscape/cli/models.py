@@ -14,7 +14,7 @@ PAPERS = {
     "spade": "Park et al., CVPR 2019, arXiv 1903.07291",
     "spade-light": "Tan et al., TPAMI 2021, arXiv 2012.04644, Table IV",
     "clade": "Tan et al., TPAMI 2021, arXiv 2012.04644",
-    "clade-icpe": "Tan et al., TPAMI 2021, arXiv 2012.04644, section 3.4",
+    "clade-icpe": "Tan et al., TPAMI 2021, arXiv 2012.04644, with positional encoding",
 }
 EXAMPLE_CLASSES = 151
 """Classes of the example size: ADE20K with its unknown class."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from segscape.data.sample import Sample
+from segscape.data.sample import Array, Sample
 from segscape.data.scenery.canvas import Canvas, Light, rgb
 from segscape.data.scenery.nature import (
     paint_forest,
@@ -129,7 +129,7 @@ def draw_light(rng: Rng) -> Light:
     return Light(sun, sunlight * tint, skylight, zenith * tint, horizon, visibility * rng.uniform(0.7, 1.4), clouds)
 
 
-def develop(canvas: Canvas, rng: Rng) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def develop(canvas: Canvas, rng: Rng) -> Array:
     """From painted colours to a photograph: haze, lens blur, exposure, vignette and sensor noise; uint8."""
     haze = 1 - np.exp(-canvas.depth / canvas.light.visibility)
     haze[np.isinf(canvas.depth)] = 0
@@ -139,12 +139,14 @@ def develop(canvas: Canvas, rng: Rng) -> np.ndarray[tuple[int, ...], np.dtype[np
     picture = np.clip(picture, 0, 1)
     picture = picture * picture * (3 - 2 * picture) * 0.35 + picture * 0.65  # a film's soft S curve
     picture += rng.normal(0, rng.uniform(0.004, 0.014), picture.shape)
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    developed: Array = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return developed
 
 
 def _vignette(canvas: Canvas) -> Floats:
     middle_v, middle_u = canvas.v.mean(), canvas.u.mean()
-    return 1 - 0.25 * ((canvas.u - middle_u) ** 2 + (canvas.v - middle_v) ** 2)
+    brightness: Floats = 1 - 0.25 * ((canvas.u - middle_u) ** 2 + (canvas.v - middle_v) ** 2)
+    return brightness
 
 
 def _paint_street(canvas: Canvas, rng: Rng) -> None:
@@ -167,14 +169,16 @@ def _paint_street(canvas: Canvas, rng: Rng) -> None:
 
 
 def _paint_country(canvas: Canvas, rng: Rng) -> None:
-    """A road through meadows, with trees and houses, perhaps mountains."""
+    """A road through meadows, with trees and houses, perhaps mountains, perhaps a lake on one side."""
     road = Road(rng.uniform(-1.6, 0.4), rng.uniform(2.8, 3.8), bend=rng.normal(0, 0.0022))
     _paint_background(canvas, rng, 160.0)
     paint_meadow(canvas, rng)
-    if rng.random() < 0.35:
-        paint_water(canvas, rng, 9.0, 80.0, side=int(rng.choice([-1, 1])))
-    paint_road(canvas, rng, road)
     items = _scattered_trees(rng, road, int(rng.integers(4, 16))) + _houses(rng, road, int(rng.integers(0, 4)))
+    if rng.random() < 0.35:
+        side = int(rng.choice([-1, 1]))
+        paint_water(canvas, rng, 9.0, 80.0, side)
+        items = [item for item in items if side * item.x < 4]
+    paint_road(canvas, rng, road)
     if rng.random() < 0.5:
         items += _lamps(rng, road)
     _paint_far_to_near(canvas, rng, items + _traffic(rng, road, parked=0.0))

@@ -168,7 +168,8 @@ def _window(array: Array, corner: tuple[int, int], size: tuple[int, int]) -> Arr
 def _nearest_index(have: int, want: int) -> Array:
     """Source index of each of `want` pixels, by Pillow itself so that its rounding is met in every tie."""
     ruler = Image.fromarray(np.arange(have, dtype=np.int32)[None])
-    return np.asarray(ruler.resize((want, 1), Image.Resampling.NEAREST))[0]
+    index: Array = np.asarray(ruler.resize((want, 1), Image.Resampling.NEAREST))[0]
+    return index
 
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int]:

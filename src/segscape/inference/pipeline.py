@@ -17,14 +17,12 @@ from typing_extensions import Self
 from segscape.errors import CheckpointError, ConfigError, LayoutError, StyleError
 from segscape.label_files import read_image, read_instance_map
 from segscape.labels import LabelSet
-from segscape.layout import Layout
+from segscape.layout import Layout, Size
 from segscape.models import load_model
 from segscape.models.pretrained import PretrainedModel
 from segscape.models.spade import SPADEGenerator
 from segscape.style import Style
 
-Size = tuple[int, int]
-"""`(height, width)`."""
 LayoutLike = Layout | str | Path | npt.NDArray[Any]
 InstancesLike = str | Path | npt.NDArray[Any] | None
 StyleLike = Style | str | Path | Image.Image

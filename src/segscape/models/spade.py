@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, cast, get_args
 
 import torch
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -52,7 +52,11 @@ def as_label_set(labels: LabelSet | str | int | dict[str, object]) -> LabelSet:
 
 
 def _one_per_block(norm: NormKind | list[NormKind]) -> list[NormKind] | NormKind:
-    return norm if isinstance(norm, str) else list(norm)
+    kinds = [norm] if isinstance(norm, str) else list(norm)
+    for kind in kinds:
+        if kind not in get_args(NormKind):
+            raise ValueError(f"{kind!r} is no kind of norm; known are {' and '.join(get_args(NormKind))}")
+    return norm if isinstance(norm, str) else kinds
 
 
 class SPADEGeneratorConfig(ModelConfig):
@@ -114,6 +118,8 @@ class SPADEGeneratorConfig(ModelConfig):
             )
         if self.position in ("feature", "modulation") and "clade" not in self.block_norms:
             raise ValueError(f"position {self.position!r} acts in CLADE blocks, and norm has none")
+        if self.position == "input" and self.latent_dim:
+            raise ValueError("position 'input' joins the layout in the first layer, which latent_dim replaces")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {self.kernel_size} is even; SPADE's kernels are odd")
         if self.upsampling == "most" and self.base_channels < 2:
@@ -215,7 +221,7 @@ class SPADEGenerator(PretrainedModel):
         if config.position == "input":
             semantic = F.pad(semantic, (0, 0, 0, 0, 0, 2))
             semantic[:, -2:] = layout.position((height, width), config.position_rule)
-        return cast(Tensor, self.stem(semantic))
+        return cast(Tensor, self.stem(semantic.to(self.to_rgb.weight)))
 
     def _check(self, layout: Layout, style: Style | None) -> None:
         config, multiple = self.config, self.config.size_multiple

@@ -73,11 +73,11 @@ class CLADE(ConditionalNorm):
         gamma = F.embedding(classes, self.gamma).permute(0, 3, 1, 2)  # [N, C, h, w]
         beta = F.embedding(classes, self.beta).permute(0, 3, 1, 2)
         if self.position == "modulation":
-            offsets = layout.position(size, self.position_rule)
+            offsets = layout.position(size, self.position_rule).to(x.dtype)
             gamma = gamma * (1 + self.position_gamma(offsets))
             beta = beta * (1 + self.position_beta(offsets))
         y = self.statistics(x) * gamma + beta
-        extra = [self.edge(layout.edges(size))] if self.instances else []
+        extra = [self.edge(layout.edges(size).to(x.dtype))] if self.instances else []
         if self.position == "feature":
-            extra.append(self.position_feature(layout.position(size, self.position_rule)))
+            extra.append(self.position_feature(layout.position(size, self.position_rule).to(x.dtype)))
         return torch.cat([y, *extra], dim=1) if extra else y

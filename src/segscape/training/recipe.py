@@ -53,7 +53,7 @@ class FolderData(_Section):
 
 
 class ScenesData(_Section):
-    """Procedural scenes: `count` pictures of `size` (height, width), drawn on the fly."""
+    """Procedural scenes: `count` pictures of `size` (height, width), drawn once and kept in memory."""
 
     kind: Literal["scenes"]
     count: PositiveInt = 512
@@ -62,9 +62,10 @@ class ScenesData(_Section):
 
     def open(self) -> Dataset:
         """The dataset."""
+        from segscape.data.memory import InMemory
         from segscape.data.procedural import ProceduralScenes
 
-        return ProceduralScenes(self.count, size=self.size, seed=self.seed)
+        return InMemory(ProceduralScenes(self.count, size=self.size, seed=self.seed))
 
 
 Data = Annotated[CamVidData | FolderData | ScenesData, Field(discriminator="kind")]

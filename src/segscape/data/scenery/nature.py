@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segscape.data.scenery.canvas import Canvas, Mask, rgb
+from segscape.data.scenery.canvas import Canvas, Integers, Mask, rgb
 from segscape.data.scenery.noise import Floats, noise, smoothstep
 
 Rng = np.random.Generator
@@ -43,12 +43,13 @@ def _glow(canvas: Canvas) -> Floats:
     if z < 0.05:
         return np.zeros(canvas.size, np.float32)
     distance = np.hypot(canvas.u - x / z, canvas.v + y / z)
-    return (np.exp(-((distance / 0.10) ** 2)) + 0.5 * np.exp(-distance / 0.35)).astype(np.float32)
+    glow: Floats = np.exp(-((distance / 0.10) ** 2)) + 0.5 * np.exp(-distance / 0.35)
+    return glow
 
 
 def paint_mountains(canvas: Canvas, rng: Rng, layers: int) -> None:
     """Ridges behind each other, the far ones paler; some with snow."""
-    rock, peak = ROCKS[rng.integers(len(ROCKS))], rng.uniform(0.12, 0.36)
+    rock, peak = ROCKS[rng.integers(len(ROCKS))], rng.uniform(0.14, 0.46)
     snow = bool(rng.random() < 0.4)
     for layer in range(layers):
         nearness = (layer + 1) / layers
@@ -60,16 +61,17 @@ def paint_mountains(canvas: Canvas, rng: Rng, layers: int) -> None:
 
 def _ridge(canvas: Canvas, rng: Rng, height: float) -> Floats:
     """Height of a ridge above the horizon per column, ``[1, W]``: folded noise has the sharp crests."""
-    x, y = canvas.u * 110 + rng.uniform(0, 512), np.float32(rng.integers(512))
+    x, y = canvas.u * 110 + rng.uniform(0, 512), float(rng.integers(512))
     coarse, fine = noise(1.7, x, y, 3), noise(1.2, 3 * x, y + 9, 4)
     crest = 0.85 - 0.4 * np.abs(coarse) + 0.06 * fine
     crest = (crest + np.roll(crest, 1) + np.roll(crest, -1)) / 3
-    return height * np.clip(crest, 0.12, None)
+    ridge: Floats = height * np.clip(crest, 0.12, None)
+    return ridge
 
 
 def _slopes(canvas: Canvas, rng: Rng, rock: Floats, ridge: Floats, snow: bool) -> Floats:
     """Rock lit from the sun's side by the slope of a noise relief, with snow towards the crest."""
-    x, y = canvas.u * 90 + rng.uniform(0, 512), canvas.v * 150 + 0.0 * canvas.u
+    x, y = canvas.u * 90 + rng.uniform(0, 512), canvas.v * 150
     relief = noise(1.7, x, y, 5) - noise(1.7, x + np.sign(canvas.light.sun[0]) * 3, y + 2, 5)
     up = -canvas.v / ridge
     base = np.broadcast_to(rock, canvas.rgb.shape)
@@ -99,7 +101,7 @@ def paint_water(canvas: Canvas, rng: Rng, near: float, far: float, side: int) ->
     shore = 1.0 + 0.10 * noise(1.7, x * 1.5 + rng.uniform(0, 512), z * 0.5, 11)
     lake = canvas.below & (z * shore > near) & (z * shore < far)
     if side:
-        lake &= side * x > 5.0 + 2.0 * noise(1.7, z * 2, z * 0.0 + rng.integers(512), 12)
+        lake &= side * x > 5.0 + 2.0 * noise(1.7, z * 2, float(rng.integers(512)), 12)
     waves = noise(1.2, x * 14, z * 5 + rng.uniform(0, 512), 13)
     ripple = waves * np.clip(canvas.v, 0.0, 0.15) * 0.22
     mirror = canvas.rgb[_row_of(canvas, -canvas.v * 1.05 + ripple), np.arange(canvas.size[1])]
@@ -109,18 +111,19 @@ def paint_water(canvas: Canvas, rng: Rng, near: float, far: float, side: int) ->
     canvas.paint(lake, water, "water", z)
 
 
-def _row_of(canvas: Canvas, v: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _row_of(canvas: Canvas, v: Floats) -> Integers:
     """Index of the row whose height tangent is nearest to `v`."""
     step = canvas.v[1, 0] - canvas.v[0, 0]
-    return np.clip((v - canvas.v[0, 0]) / step, 0, canvas.size[0] - 1).astype(np.int64)
+    row: Integers = np.clip((v - canvas.v[0, 0]) / step, 0, canvas.size[0] - 1).astype(np.int64)
+    return row
 
 
 def paint_forest(canvas: Canvas, rng: Rng, z: float, height: float, openness: float) -> None:
     """A belt of trees across the view at distance `z`; `openness` in [0, 1] is how much of it is clearing."""
     x = canvas.u * z
-    tops = 0.75 + 0.18 * noise(1.2, x * 1.6 + rng.uniform(0, 512), np.float32(rng.integers(512)), 14)
-    stand = smoothstep(-0.3, 0.6, noise(1.7, x * 0.35, np.float32(rng.integers(512)), 15) + 2.4 * (0.5 - openness))
-    up = canvas.eye - canvas.v * z + 0 * x
+    tops = 0.75 + 0.18 * noise(1.2, x * 1.6 + rng.uniform(0, 512), float(rng.integers(512)), 14)
+    stand = smoothstep(-0.3, 0.6, noise(1.7, x * 0.35, float(rng.integers(512)), 15) + 2.4 * (0.5 - openness))
+    up = canvas.eye - canvas.v * z
     ragged = 0.10 * height * noise(0.8, x * 6, up * 6, 16)
     inside = (up < height * tops * stand + ragged) & (up > 0) & (stand > 0.05)
     leaves = noise(0.8, x * 9, up * 9 + rng.uniform(0, 512), 17)

@@ -211,7 +211,9 @@ def _glass(canvas: Canvas, a: Floats, y: Floats, pitch: Floats, k: Integers) -> 
     pane = noise(0.0, np.floor(a / pitch) + 31 * k, np.floor(y / STOREY) + 7 * k, 26)
     shine = smoothstep(-1.5, 2.5, pane) * (0.6 + 0.4 * np.mod(y / STOREY, 1.0))
     dark = rgb(0.10, 0.12, 0.15)
-    return dark + (0.35 * canvas.light.zenith + 0.45 * canvas.light.horizon - dark) * shine[:, None] * 0.8
+    bright = 0.35 * canvas.light.zenith + 0.45 * canvas.light.horizon
+    color: Floats = dark + 0.8 * (bright - dark) * shine[:, None]
+    return color
 
 
 def paint_house(canvas: Canvas, rng: Rng, x: float, z: float) -> None:
