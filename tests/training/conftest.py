@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segscape.labels import LABEL_SETS
 from segscape.label_files import write_label_map
+from segscape.labels import LABEL_SETS
 from segscape.training.recipe import Recipe, parse_recipe
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import segscape.training.loop as loop
-from segscape.errors import CheckpointError, ConfigError, RecipeError, TrainingError
+from segscape.errors import CheckpointError, ConfigError, LayoutError, RecipeError, TrainingError
 from segscape.models.registry import load_model
 from segscape.training.loop import train
 from segscape.training.recipe import Recipe
@@ -91,9 +91,14 @@ def test_training_goes_on_in_training_mode_after_a_snapshot(make_recipe: MakeRec
 
 def test_reconstruction_losses_fall(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(
-        images=240, batch_size=4, log_images=40, snapshot_images=240, optimizer={"generator_lr": 2e-3},
-        model={"name": "clade", "image_size": [32, 32], "base_channels": 4}, objective={"features": "efficientnet-lite0"},
-    )  # fmt: skip
+        images=240,
+        batch_size=4,
+        log_images=40,
+        snapshot_images=240,
+        optimizer={"generator_lr": 2e-3},
+        model={"name": "clade", "image_size": [32, 32], "base_channels": 4},
+        objective={"features": "efficientnet-lite0"},
+    )
     train(recipe, tmp_path / "run")
     perceptual = [line["generator/perceptual"] for line in metrics(tmp_path / "run")]
     assert perceptual[-1] < 0.75 * perceptual[0]
@@ -162,13 +167,20 @@ def test_damaged_checkpoint_is_an_error(make_recipe: MakeRecipe, tmp_path: Path)
         train(make_recipe(images=4), tmp_path / "run", resume=True)
 
 
-def test_missing_instances_and_wrong_options_are_found_before_training(
-    make_recipe: MakeRecipe, tmp_path: Path
-) -> None:
+def test_missing_instances_and_wrong_options_are_found_before_training(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no folder of instance maps"):
         train(make_recipe(model={"name": "clade", "image_size": [32, 32], "use_instances": True}), tmp_path / "run")
     with pytest.raises(ConfigError, match="unknown option 'colour'"):
         train(make_recipe(model={"name": "clade", "colour": 1}), tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"VGG-19 weights .* do not exist"):
         train(make_recipe(objective={"features_path": "nowhere.pth"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unfit_sizes_leave_no_run_behind(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    wrong_crop = make_recipe(preprocess={"mode": "fixed", "crop_size": 40})
+    with pytest.raises(LayoutError, match=r"40x40 .* multiples of 32: pad it to 64x64"):
+        train(wrong_crop, tmp_path / "run")
+    with pytest.raises(RecipeError, match="more than one value per channel"):
+        train(make_recipe(batch_size=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -68,7 +68,9 @@ def test_malformed_overrides_are_refused(tmp_path: Path, override: str) -> None:
         load_recipe(write(tmp_path, MINIMAL), [override])
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [1", "not valid YAML"), ("- 1", "must be a mapping"), ("", "mapping")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "not valid YAML"), ("- 1", "must be a mapping"), ("", "mapping")]
+)
 def test_files_that_are_no_recipe(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)

@@ -166,7 +166,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         version, options = content["format"], content["config"]
         options["model"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is not the configuration of a Segscape model; it is damaged or foreign.") from None
+        raise CheckpointError(
+            f"{path} is not the configuration of a Segscape model; it is damaged or foreign."
+        ) from None
     if version != FORMAT:
         raise CheckpointError(f"{path} has format {version}, this Segscape reads format {FORMAT}; update Segscape.")
     return dict(options)

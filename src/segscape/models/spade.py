@@ -206,11 +206,11 @@ class SPADEGenerator(PretrainedModel):
         return torch.tanh(self.to_rgb(F.leaky_relu(x, 0.2)))
 
     def _doublings_before(self) -> list[bool]:
-        """Whether the features are doubled before each block: not before the first; before the third not in `normal`."""
+        """Whether features are doubled before each block: not before the first; before the third not in `normal`."""
         return [False, True, self.config.upsampling != "normal", *[True] * (len(self.blocks) - 3)]
 
     def _start(self, layout: Layout, style: Style | None) -> Tensor:
-        self._check(layout, style)
+        self.check(layout, style)
         config = self.config
         height, width = (side // config.size_multiple for side in layout.size)
         if config.latent_dim:
@@ -223,7 +223,8 @@ class SPADEGenerator(PretrainedModel):
             semantic[:, -2:] = layout.position((height, width), config.position_rule)
         return cast(Tensor, self.stem(semantic.to(self.to_rgb.weight)))
 
-    def _check(self, layout: Layout, style: Style | None) -> None:
+    def check(self, layout: Layout, style: Style | None = None) -> None:
+        """Raise LayoutError or StyleError, as `forward` would, unless this generator can use the layout and style."""
         config, multiple = self.config, self.config.size_multiple
         if layout.num_classes != config.labels.num_classes:
             raise LayoutError(
@@ -241,6 +242,8 @@ class SPADEGenerator(PretrainedModel):
                 f"the layout is {layout.size[0]}x{layout.size[1]}, but a model with a latent style has the fixed size "
                 f"{config.image_size[0]}x{config.image_size[1]}: resize the layout to it."
             )
+        if config.use_instances:
+            layout.edges()
         if style is None:
             return
         if not config.latent_dim:

@@ -5,6 +5,8 @@ Source: Park et al., CVPR 2019, figure 14 (appendix); the official code hard-cod
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +32,7 @@ class StyleEncoder(nn.Module):
         widths = [3] + [base_channels * multiple for multiple in (1, 2, 4, 8, 8, 8)]
         self.layers = nn.ModuleList(
             SpectralNormConv2d(before, after, 3, stride=2, padding=1, bias=False)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         features = widths[-1] * (ENCODER_SIZE // 64) ** 2
         self.mean = nn.Linear(features, latent_dim)

@@ -20,7 +20,6 @@ from segscape.discriminators.multiscale import MultiScaleDiscriminator
 from segscape.errors import CheckpointError, RecipeError, TrainingError
 from segscape.features import EfficientNetLite0Features, VGG19Features
 from segscape.labels import LabelSet
-from segscape.layout import Layout
 from segscape.losses import LITE0_WEIGHTS, PerceptualLoss
 from segscape.models.pretrained import write_atomically
 from segscape.models.registry import create_model
@@ -40,9 +39,9 @@ STATISTICS_DRAW = 1 << 40
 def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     """Train a model and return the folder of the saved one, `RUN/model`.
 
-    The run folder holds `recipe.yaml`, `metrics.jsonl`, `tensorboard/`, `samples/`, `checkpoints/` and `model/`. Each
-    snapshot saves the model that its sample grid was drawn with. Ctrl-C saves a snapshot and leaves. A resumed run gives
-    the same losses as an uninterrupted one (bit for bit on the CPU).
+    The run folder holds `recipe.yaml`, `metrics.jsonl`, `tensorboard/`, `samples/`, `checkpoints/` and `model/`.
+    Each snapshot saves the model that its sample grid was drawn with. Ctrl-C saves a snapshot and leaves. A resumed
+    run gives the same losses as an uninterrupted one (bit for bit on the CPU).
 
     Args:
         recipe: what to do.
@@ -61,6 +60,8 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     generator = _build_generator(recipe, dataset.labels)
     discriminator = _build_discriminator(recipe, generator)
     perceptual = build_perceptual(recipe.objective)
+    view = _training_view(recipe, dataset, generator)
+    _check_first_sample(recipe, view, generator)
     _prepare_folder(run, recipe, resume, accelerator.is_main_process)
 
     _to_channels_last(generator, accelerator.device)
@@ -87,7 +88,6 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     checkpoints = Checkpoints(run / "checkpoints", state, recipe.keep_checkpoints)
     images = checkpoints.load_latest() if resume else 0
 
-    view = _training_view(recipe, dataset, generator)
     batches = _batches(recipe, view, images, accelerator)
     tracker = Tracker(run, images, recipe.images, recipe.log_images, accelerator.is_main_process)
     tracker.message(f"{_features_note(recipe.objective)}; {len(dataset)} samples; writing to {run}")
@@ -230,6 +230,19 @@ def _training_view(recipe: Recipe, dataset: Dataset, generator: SPADEGenerator) 
     )
     rule = config.position_rule if config.position else None
     return TrainingView(dataset, preprocess, rule, recipe.seed)
+
+
+def _check_first_sample(recipe: Recipe, view: TrainingView, generator: SPADEGenerator) -> None:
+    """Find out before the run begins whether the network can use what the data gives."""
+    layout = next(_extra_batches(recipe, view, 1, 1, torch.device("cpu"))).layout
+    generator.check(layout)
+    config = generator.config
+    start = layout.size[0] * layout.size[1] // config.size_multiple**2
+    if recipe.batch_size * start == 1 and config.statistics != "instance":
+        raise RecipeError(
+            f"batch norm needs more than one value per channel, and one {layout.size[0]}x{layout.size[1]} picture "
+            "starts from a single pixel: raise batch_size or the image size."
+        )
 
 
 class _Collate:

@@ -1,7 +1,7 @@
 """The two halves of a training iteration: what the generator and what the discriminator minimise.
 
-Source: Park et al., CVPR 2019, section 3; the official order is a generator step, then a discriminator step on a freshly
-generated image, both networks in training mode throughout.
+Source: Park et al., CVPR 2019, section 3; the official order is a generator step, then a discriminator step on a
+freshly generated image, both networks in training mode throughout.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def generator_step_losses(
         noise: as in `StyledGenerator.forward`.
 
     Returns:
-        Losses by name (`gan`, `feature_matching`, `perceptual`, `kl`; those with weight 0 are absent), and the generated
-        images `[N, 3, H, W]`, attached to the graph.
+        Losses by name (`gan`, `feature_matching`, `perceptual`, `kl`; those with weight 0 are absent), and the
+        generated images `[N, 3, H, W]`, attached to the graph.
     """
     fake, kl = generator(layout, image, noise)
     judged_fake, judged_real = _judge_pair(discriminator, layout, fake, image)
