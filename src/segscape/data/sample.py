@@ -83,6 +83,16 @@ def image_tensor(image: Array) -> Tensor:
     return channels_first.float().div_(255).sub_(0.5).div_(0.5)
 
 
+def image_array(images: Tensor) -> npt.NDArray[np.uint8]:
+    """Turn ``[..., 3, H, W]`` in [-1, 1] into uint8 ``[..., H, W, 3]``: (x + 1) / 2 * 255, clipped and rounded.
+
+    (The official code of the SPADE family truncates, which darkens pictures by half a grey level on average.)
+    """
+    pixels = images.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    array: npt.NDArray[np.uint8] = pixels.movedim(-3, -1).cpu().numpy()
+    return array
+
+
 def collate(samples: Sequence[Sample], labels: LabelSet) -> Batch:
     """Stack samples of one size into a batch.
 

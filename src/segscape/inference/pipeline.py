@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import Self
 
+from segscape.data.sample import image_array, image_tensor
 from segscape.errors import CheckpointError, ConfigError, LayoutError, StyleError
 from segscape.label_files import read_image, read_instance_map
 from segscape.labels import LabelSet
@@ -136,7 +137,7 @@ class Pipeline:
             photo = Image.fromarray(read_image(photo))
         height, width = self.model.config.image_size
         pixels = np.asarray(photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
-        image = torch.tensor(pixels, device=self.device).permute(2, 0, 1).float().div(127.5).sub(1)
+        image = image_tensor(pixels).to(self.device)
         with torch.inference_mode(False), torch.no_grad():  # so that the style can be optimised further
             mean, _ = self.model.encode(image.unsqueeze(0))
         return Style(mean.cpu())
@@ -266,12 +267,8 @@ class Pipeline:
 
 
 def to_pictures(images: Tensor) -> list[Image.Image]:
-    """PIL images of `[N, 3, H, W]` in [-1, 1]: (x + 1) / 2 * 255, clipped and rounded.
-
-    (The official code of the SPADE family truncates, which darkens pictures by half a grey level on average.)
-    """
-    pixels = images.add(1).mul(127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(picture) for picture in pixels]
+    """PIL images of `[N, 3, H, W]` in [-1, 1], converted by `image_array`."""
+    return [Image.fromarray(picture) for picture in image_array(images)]
 
 
 def choose_device(name: str | torch.device) -> torch.device:

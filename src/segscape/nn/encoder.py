@@ -31,8 +31,7 @@ class StyleEncoder(nn.Module):
         super().__init__()
         widths = [3] + [base_channels * multiple for multiple in (1, 2, 4, 8, 8, 8)]
         self.layers = nn.ModuleList(
-            SpectralNormConv2d(before, after, 3, stride=2, padding=1, bias=False)
-            for before, after in pairwise(widths)
+            SpectralNormConv2d(before, after, 3, stride=2, padding=1, bias=False) for before, after in pairwise(widths)
         )
         features = widths[-1] * (ENCODER_SIZE // 64) ** 2
         self.mean = nn.Linear(features, latent_dim)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from segscape.data.sample import Batch
+from segscape.data.sample import Batch, image_array
 from segscape.models.pretrained import write_atomically
 
 
@@ -88,15 +87,9 @@ def _summary_writer(folder: Path) -> Any:
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def to_uint8(images: Tensor) -> NDArray[np.uint8]:
-    """Images `[N, 3, H, W]` in [-1, 1] as uint8 `[N, H, W, 3]`, rounded (the official code truncates)."""
-    scaled = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).numpy()
-
-
 def sample_grid(batch: Batch, generated: Tensor) -> NDArray[np.uint8]:
     """Rows of layout (in its colours), generated image, photograph: uint8 `[N * H, 3 * W, 3]`."""
     colored = np.stack([batch.layout.labels.colorize(label_map) for label_map in batch.layout.label_map.cpu().numpy()])
-    columns = np.concatenate([colored, to_uint8(generated), to_uint8(batch.images)], axis=2)
+    columns = np.concatenate([colored, image_array(generated), image_array(batch.images)], axis=2)
     rows: NDArray[np.uint8] = np.concatenate(list(columns), axis=0)
     return rows
