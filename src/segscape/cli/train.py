@@ -31,5 +31,4 @@ def train(
         return
     from segscape.training.loop import train as run
 
-    model = run(resolved, out or Path("runs") / recipe.stem, resume=resume)
-    print(f"model in {model.resolve()}")
+    run(resolved, out or Path("runs") / recipe.stem, resume=resume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -57,12 +58,14 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     run = Path(run_dir)
     dataset = recipe.data.open()
     torch.manual_seed(recipe.seed)
-    generator = _build_generator(recipe, dataset.labels)
+    generator = _build_generator(recipe, dataset.labels, accelerator)
     discriminator = _build_discriminator(recipe, generator)
     perceptual = build_perceptual(recipe.objective)
     view = _training_view(recipe, dataset, generator)
     _check_first_sample(recipe, view, generator)
-    _prepare_folder(run, recipe, resume, accelerator.is_main_process)
+    if accelerator.is_main_process:
+        _prepare_folder(run, recipe, resume)
+    accelerator.wait_for_everyone()
 
     _to_channels_last(generator, accelerator.device)
     _to_channels_last(discriminator, accelerator.device)
@@ -157,7 +160,8 @@ def _accelerator(recipe: Recipe) -> Any:
         from accelerate import Accelerator
     except ImportError:
         raise RecipeError("training needs the package accelerate: pip install 'segscape[train]'.") from None
-    return Accelerator(mixed_precision=recipe.precision)
+    several_on_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    return Accelerator(mixed_precision=recipe.precision, cpu=several_on_cpus)
 
 
 def _to_channels_last(network: nn.Module, device: torch.device) -> None:
@@ -165,8 +169,11 @@ def _to_channels_last(network: nn.Module, device: torch.device) -> None:
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _build_generator(recipe: Recipe, labels: LabelSet) -> SPADEGenerator:
+def _build_generator(recipe: Recipe, labels: LabelSet, accelerator: Any) -> SPADEGenerator:
     generator = create_model(recipe.model.name, labels=labels, **recipe.model.options)
+    on_cpus = accelerator.num_processes > 1 and accelerator.device.type == "cpu"
+    if on_cpus and generator.config.statistics == "sync-batch":
+        raise RecipeError("PyTorch cannot synchronise batch norm between CPU processes: set model.statistics=batch.")
     if generator.config.use_instances and getattr(recipe.data, "instances", True) is None:
         raise RecipeError("model.use_instances is true but data.instances gives no folder of instance maps.")
     return generator
@@ -191,7 +198,7 @@ def _features_note(objective: Objective) -> str:
     return f"perceptual features: {objective.features}" if objective.perceptual else "no perceptual loss"
 
 
-def _prepare_folder(run: Path, recipe: Recipe, resume: bool, main: bool) -> None:
+def _prepare_folder(run: Path, recipe: Recipe, resume: bool) -> None:
     """Write the recipe into a new run folder, or check that a resumed run has the same one."""
     path = run / "recipe.yaml"
     if resume:
@@ -200,9 +207,8 @@ def _prepare_folder(run: Path, recipe: Recipe, resume: bool, main: bool) -> None
         _require_same_recipe(path, recipe)
     elif path.exists():
         raise RecipeError(f"{run} holds a run already; go on with --resume, or choose another folder with --out.")
-    if main:
-        run.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda temporary: temporary.write_text(recipe.to_yaml()))
+    run.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_text(recipe.to_yaml()))
 
 
 def _require_same_recipe(path: Path, recipe: Recipe) -> None:
