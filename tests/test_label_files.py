@@ -66,7 +66,9 @@ def test_one_bit_image_and_boolean_npy_are_two_classes(tmp_path):
 
 def test_ignored_pixels_become_unknown(tmp_path):
     Image.fromarray(np.array([[0, 255, 3]], dtype=np.uint8)).save(tmp_path / "map.png")
-    assert read_label_map(tmp_path / "map.png", LabelSet.numbered(12, unknown=11)).tolist() == [[0, 11, 3]]
+    assert read_label_map(tmp_path / "map.png", LabelSet.numbered(12, unknown=11, ignore_value=255)).tolist() == [
+        [0, 11, 3]
+    ]
 
 
 @settings(max_examples=25, deadline=None)

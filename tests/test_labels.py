@@ -120,7 +120,7 @@ def test_inconsistent_sets_are_refused():
 
 def test_map_ignore():
     raw = np.array([[0, 255, 3]], dtype=np.uint8)
-    labels = LabelSet.numbered(12, unknown=11)
+    labels = LabelSet.numbered(12, unknown=11, ignore_value=255)
     np.testing.assert_array_equal(labels.map_ignore(raw), [[0, 11, 3]])
     assert labels.map_ignore(raw).dtype == np.uint8
     assert LabelSet.numbered(12).map_ignore(raw) is raw

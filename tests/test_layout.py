@@ -206,7 +206,7 @@ def test_an_index_out_of_range_is_found_before_any_network():
 
 def test_from_array_turns_ignored_pixels_into_unknown():
     raw = np.array([[0, 255], [3, 4]], dtype=np.uint8)
-    layout = Layout.from_array(raw, LabelSet.numbered(12, unknown=11), np.stack([raw]))
+    layout = Layout.from_array(raw, LabelSet.numbered(12, unknown=11, ignore_value=255), np.stack([raw]))
     assert layout.label_map.tolist() == [[[0, 11], [3, 4]]]
     assert layout.has_instances
 

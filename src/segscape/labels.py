@@ -49,7 +49,8 @@ class LabelSet(BaseModel):
         name: Name of the set, shown in error messages.
         classes: The classes in index order; two classes may share a colour (Cityscapes does).
         unknown: Index of the class for pixels that nobody labelled, if the set has one.
-        ignore_value: Value in raw label files that stands for ``unknown`` (usually 255), or None.
+        ignore_value: Value in raw label files that stands for ``unknown`` (255 in some datasets); None if they have
+            none, so that a 0/255 mask is an error and not class 0 with holes.
             It has a meaning only when ``unknown`` is set.
 
     Raises:
@@ -61,7 +62,7 @@ class LabelSet(BaseModel):
     name: Annotated[str, Field(min_length=1)]
     classes: Annotated[tuple[LabelClass, ...], Field(min_length=1)]
     unknown: int | None = None
-    ignore_value: int | None = 255
+    ignore_value: int | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> LabelSet:
@@ -179,12 +180,13 @@ class LabelSet(BaseModel):
         return np.where(ignored, np.asarray(self.unknown, dtype=label_map.dtype), label_map)
 
     @classmethod
-    def numbered(cls, num_classes: int, unknown: int | None = None) -> LabelSet:
+    def numbered(cls, num_classes: int, unknown: int | None = None, ignore_value: int | None = None) -> LabelSet:
         """A set of nameless classes (``"class 0"``, ``"class 1"``, ...) in distinct colours.
 
         Args:
             num_classes: How many classes, at least 1.
             unknown: Index of the unknown class, if one of them is.
+            ignore_value: Value in raw label files that stands for ``unknown``, if they have one.
 
         Raises:
             LabelMapError: When ``num_classes`` or ``unknown`` is out of range.
@@ -193,8 +195,7 @@ class LabelSet(BaseModel):
             raise LabelMapError(f"cannot number {num_classes} classes with unknown={unknown}; give 1 or more")
         colors = _distinct_colors(num_classes)
         classes = tuple(LabelClass(name=f"class {i}", color=color) for i, color in enumerate(colors))
-        ignore = 255 if num_classes <= 255 else None
-        return cls(name=f"numbered-{num_classes}", classes=classes, unknown=unknown, ignore_value=ignore)
+        return cls(name=f"numbered-{num_classes}", classes=classes, unknown=unknown, ignore_value=ignore_value)
 
     @classmethod
     def load(cls, path: str | Path) -> LabelSet:
@@ -353,7 +354,6 @@ _CAMVID = LabelSet(
         things="car, pedestrian, bicyclist",
     ),
     unknown=11,
-    ignore_value=None,
 )
 
 _SCENES = LabelSet(
@@ -374,7 +374,6 @@ _SCENES = LabelSet(
         things="car, person",
     ),
     unknown=11,
-    ignore_value=None,
 )
 
 _CITYSCAPES = LabelSet(
@@ -418,7 +417,6 @@ _CITYSCAPES = LabelSet(
         things="person, rider, car, truck, bus, caravan, trailer, train, motorcycle, bicycle",
     ),
     unknown=0,
-    ignore_value=None,
 )
 
 LABEL_SETS: dict[str, LabelSet] = {entry.name: entry for entry in (_CAMVID, _SCENES, _CITYSCAPES)}

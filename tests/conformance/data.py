@@ -20,7 +20,8 @@ from .vector import Vector
 def loading(vector: Vector) -> dict[str, Tensor]:
     """Label 255 is the unknown class `label_nc`; `crop_pos` and `flip` are given."""
     config, raw = vector.config, {name: value.numpy() for name, value in vector.inputs.items()}
-    labels = LabelSet.numbered(config["label_nc"] + 1, unknown=config["label_nc"])
+    unknown = config["label_nc"]
+    labels = LabelSet.numbered(unknown + 1, unknown=unknown, ignore_value=255)
     sample = Sample(
         image=raw["image_raw"],
         label_map=labels.map_ignore(raw["label_raw"].astype(np.int64)),
