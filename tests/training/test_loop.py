@@ -122,6 +122,19 @@ def test_broken_loss_stops_and_keeps_the_last_checkpoint(
     assert all(torch.isfinite(value).all() for value in latest_state(tmp_path / "run").values())
 
 
+def test_broken_weights_are_not_saved(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = loop._set_rate, []
+
+    def explode(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        calls.append(1)
+        real(optimizer, float("inf") if len(calls) == 12 else rate)  # the discriminator's last step
+
+    monkeypatch.setattr(loop, "_set_rate", explode)
+    with pytest.raises(TrainingError, match=r"the discriminator's scales.* is not finite after 12 images.*0000000006"):
+        train(make_recipe(), tmp_path / "run")
+    assert [path.stem for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["0000000006"]
+
+
 def test_ctrl_c_saves_and_leaves(make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
 
@@ -153,6 +166,14 @@ def test_resume_refuses_another_recipe(make_recipe: MakeRecipe, tmp_path: Path) 
     train(make_recipe(images=2), tmp_path / "run")
     with pytest.raises(RecipeError, match=r"differs from the one of the run .* in seed;"):
         train(make_recipe(images=4, seed=1), tmp_path / "run", resume=True)
+
+
+def test_resume_with_lower_rates(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe(images=2), tmp_path / "run")
+    train(make_recipe(images=4, optimizer={"generator_lr": 1e-5}), tmp_path / "run", resume=True)
+    assert [line["learning_rate"] for line in metrics(tmp_path / "run")] == [1e-4, 1e-5]
+    with pytest.raises(RecipeError, match="in optimizer;"):
+        train(make_recipe(images=6, optimizer={"betas": [0.5, 0.9]}), tmp_path / "run", resume=True)
 
 
 def test_resume_without_a_run_is_an_error(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -33,6 +34,13 @@ from segscape.training.schedule import linear_decay
 from segscape.training.steps import StyledGenerator, discriminator_step_losses, generate_fake, generator_step_losses
 from segscape.training.tracking import Tracker, sample_grid
 
+MAY_CHANGE: dict[str, Any] = {
+    **dict.fromkeys(("images", "snapshot_images", "log_images", "samples", "keep_checkpoints", "workers"), True),
+    "precision": True,
+    "optimizer": {"generator_lr", "discriminator_lr", "decay_images"},
+}
+"""What a resumed run may change in its recipe."""
+
 STATISTICS_DRAW = 1 << 40
 """Draw numbers from here on are used outside the run's own order: statistics and sample grids."""
 
@@ -47,7 +55,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     Args:
         recipe: what to do.
         run_dir: where to write; must not hold another run unless `resume`.
-        resume: go on from the newest checkpoint; the recipe may differ in the length and in what is written when.
+        resume: go on from the newest checkpoint; the recipe may differ in `MAY_CHANGE` only.
 
     Raises:
         RecipeError: the folder holds a run already, or that of another recipe.
@@ -98,6 +106,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     def snapshot() -> None:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            _require_finite_weights(state, images, checkpoints)
             shown = _finished_generator(recipe, view, generator, average, accelerator.device)
             shown.save_pretrained(run / "model")
             tracker.grid(images, _draw_samples(recipe, view, shown, accelerator.device))
@@ -214,14 +223,13 @@ def _prepare_folder(run: Path, recipe: Recipe, resume: bool) -> None:
 def _require_same_recipe(path: Path, recipe: Recipe) -> None:
     import yaml
 
-    free = {"images", "snapshot_images", "log_images", "samples", "keep_checkpoints", "workers"}
-    before = parse_recipe(yaml.safe_load(path.read_text()), str(path)).model_dump()
-    after = recipe.model_dump()
-    different = [key for key in after if key not in free and after[key] != before[key]]
+    before = parse_recipe(yaml.safe_load(path.read_text()), str(path)).model_dump(exclude=MAY_CHANGE)
+    after = recipe.model_dump(exclude=MAY_CHANGE)
+    different = [key for key in after if after[key] != before[key]]
     if different:
         raise RecipeError(
-            f"the recipe differs from the one of the run ({path}) in {', '.join(different)}; a resumed run may "
-            f"only change {', '.join(sorted(free))}."
+            f"the recipe differs from the one of the run ({path}) in {', '.join(different)}; a resumed run may only "
+            f"change {', '.join(key for key in MAY_CHANGE if key != 'optimizer')}, the learning rates and their decay."
         )
 
 
@@ -334,15 +342,24 @@ def _finite(losses: dict[str, Tensor], part: str, images: int, checkpoints: Chec
     """The losses as numbers; raises TrainingError if one is NaN or infinite."""
     numbers = torch.stack([loss.detach() for loss in losses.values()]).tolist()
     values = {f"{part}/{name}": value for name, value in zip(losses, numbers, strict=True)}
-    broken = [f"{name} = {value}" for name, value in values.items() if value - value != 0]
+    broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if broken:
-        files = checkpoints.files()
-        kept = f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
-        raise TrainingError(
-            f"a loss is not finite after {images} images ({', '.join(broken)}); {kept}: resume from it with a lower "
-            "learning rate, or precision: 'no'."
-        )
+        raise _diverged(f"a loss is not finite after {images} images ({', '.join(broken)})", checkpoints)
     return values
+
+
+def _require_finite_weights(state: dict[str, Any], images: int, checkpoints: Checkpoints) -> None:
+    """Raise TrainingError instead of saving networks that the last steps have broken."""
+    for name in ("generator", "discriminator"):
+        for key, weights in state[name].named_parameters():
+            if not torch.isfinite(weights).all():
+                raise _diverged(f"the {name}'s {key} is not finite after {images} images", checkpoints)
+
+
+def _diverged(what: str, checkpoints: Checkpoints) -> TrainingError:
+    files = checkpoints.files()
+    kept = f"the last good checkpoint is {files[-1]}: go on from it with --resume and" if files else "start again with"
+    return TrainingError(f"{what}; {kept} lower learning rates (--set optimizer.generator_lr=...) or precision=no.")
 
 
 class _InterruptFlag:
