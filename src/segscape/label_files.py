@@ -6,7 +6,6 @@ colour-coded RGB images in the exact colours of the label set, or integer ``.npy
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segscape.errors import DataError, LabelMapError, SegscapeError
+from segscape.files import write_atomically
 from segscape.labels import LabelSet
 
 _GREY_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -83,14 +83,11 @@ def write_label_map(path: str | Path, label_map: NDArray[Any], labels: LabelSet)
     if path.suffix.lower() != ".png":
         raise LabelMapError(f"{path}: label maps are written as PNG; choose a name that ends in .png")
     labels.check(label_map, source=f"label map for {path}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    image = _to_image(label_map, labels)
     try:
-        _to_image(label_map, labels).save(partial, format="PNG")
-        partial.replace(path)
+        write_atomically(path, lambda part: image.save(part, format="PNG"))
     except OSError as error:
         raise LabelMapError(f"{path}: cannot write this label map ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:

@@ -46,8 +46,8 @@ def convert(
 
     from safetensors.torch import save_file
 
+    from segscape.files import write_atomically
     from segscape.models.convert import convert_checkpoint, convert_discriminator
-    from segscape.models.pretrained import write_atomically
 
     classes = int(labels) if labels.isdigit() else labels
     model = convert_checkpoint(

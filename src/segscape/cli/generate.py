@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,8 +55,8 @@ def generate(
 
     from tqdm import tqdm
 
+    from segscape.files import write_atomically
     from segscape.inference import Pipeline
-    from segscape.models.pretrained import write_atomically
 
     pipeline = Pipeline.from_pretrained(model, device)
     look = None if style is None else pipeline.encode(style)
@@ -68,7 +69,7 @@ def generate(
             picture = pipeline(layout, seed=seed, style=look, size=wanted)[0]
             if colour_preview:
                 picture = _beside(_colours(layout, picture.size), picture)
-            write_atomically(target, lambda part, picture=picture: picture.save(part, format="PNG"))
+            write_atomically(target, partial(picture.save, format="PNG"))
         except (SegscapeError, OSError) as error:
             failed += 1
             report(path, error)

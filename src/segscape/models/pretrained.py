@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from segscape.errors import CheckpointError, ConfigError
+from segscape.files import write_atomically
 
 FORMAT = 1
 """Version of the folder format; raised when an older Segscape could misread a newer folder."""
@@ -119,21 +119,6 @@ class PretrainedModel(nn.Module):
 def _stored(value: Tensor, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
     return value.half() if half and value.is_floating_point() else value
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(temporary_path)` and move the result to `path`, so that a crash never leaves half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def find_folder(path_or_id: str | Path, revision: str | None = None) -> Path:

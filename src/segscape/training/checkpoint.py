@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from segscape.errors import CheckpointError
-from segscape.models.pretrained import write_atomically
+from segscape.files import write_atomically
 
 
 class Stateful(Protocol):

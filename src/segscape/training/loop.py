@@ -21,9 +21,9 @@ from segscape.data.view import TrainingOrder, TrainingView
 from segscape.discriminators.multiscale import MultiScaleDiscriminator
 from segscape.errors import CheckpointError, RecipeError, TrainingError
 from segscape.features import EfficientNetLite0Features, VGG19Features
+from segscape.files import write_atomically
 from segscape.labels import LabelSet
 from segscape.losses import LITE0_WEIGHTS, PerceptualLoss
-from segscape.models.pretrained import write_atomically
 from segscape.models.registry import create_model
 from segscape.models.spade import SPADEGenerator
 from segscape.style import Style

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segscape.data.sample import Batch, image_array
-from segscape.models.pretrained import write_atomically
+from segscape.files import write_atomically
 
 
 class Tracker:
