@@ -62,6 +62,15 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+def test_resumed_run_writes_the_metrics_of_an_uninterrupted_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    options = {"log_images": 4, "snapshot_images": 6}
+    train(make_recipe(**options, images=16), tmp_path / "whole")
+    train(make_recipe(**options, images=14), tmp_path / "parts")
+    sorted((tmp_path / "parts" / "checkpoints").glob("*.pt"))[-1].unlink()  # as if it had died before image 14
+    train(make_recipe(**options, images=16), tmp_path / "parts", resume=True)
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
 def test_worker_processes_give_the_same_run(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     train(make_recipe(images=4), tmp_path / "none")
     train(make_recipe(images=4, workers=1), tmp_path / "one")

@@ -96,11 +96,13 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     }
     state |= {"average": average} if average else {}
     state |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
+    tracker = Tracker(run, recipe.log_images, accelerator.is_main_process)
+    state["tracker"] = tracker
     checkpoints = Checkpoints(run / "checkpoints", state, recipe.keep_checkpoints)
     images = checkpoints.load_latest() if resume else 0
 
     batches = _batches(recipe, view, images, accelerator)
-    tracker = Tracker(run, images, recipe.images, recipe.log_images, accelerator.is_main_process)
+    tracker.start(images, recipe.images)
     tracker.message(f"{_features_note(recipe.objective)}; {len(dataset)} samples; writing to {run}")
 
     def snapshot() -> None:
@@ -150,7 +152,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
             if average is not None:
                 average.update_parameters(generator)
             before, images = images, images + recipe.batch_size
-            tracker.update(images, values | {"learning_rate": rates.generator_lr * factor})
+            tracker.update(images, recipe.batch_size, values | {"learning_rate": rates.generator_lr * factor})
             due = images // recipe.snapshot_images > before // recipe.snapshot_images
             if due and images < recipe.images and not interrupted:
                 snapshot()

@@ -20,28 +20,46 @@ from segscape.files import write_atomically
 class Tracker:
     """Writes `metrics.jsonl`, TensorBoard events (if tensorboard is installed) and a progress bar that counts images.
 
+    Call `start` before the first `update`. The sums of a line that is not complete belong to the run's checkpoint, so
+    that a resumed run writes the lines of an uninterrupted one.
+
     Args:
         folder: the run folder.
-        images: images seen so far.
-        total: length of the run.
         every: a line of metrics after so many images, averaged over them.
         active: false in all processes but the first, where nothing is written.
     """
 
-    def __init__(self, folder: Path, images: int, total: int, every: int, active: bool) -> None:
+    def __init__(self, folder: Path, every: int, active: bool) -> None:
         self.folder, self.every, self.active = folder, every, active
+        self.metrics = folder / "metrics.jsonl"
         self.sums: dict[str, float] = {}
-        self.steps, self.first_image, self.started = 0, images, time.monotonic()
-        self.bar = tqdm(total=total, initial=images, unit="img", disable=not active, dynamic_ncols=True, leave=True)
-        self.board = _summary_writer(folder) if active else None
+        self.steps = 0
 
-    def update(self, images: int, values: dict[str, float]) -> None:
-        """Count a step that ended at `images` images, with its losses and rates."""
+    def state_dict(self) -> dict[str, Any]:
+        """The sums since the last line of metrics."""
+        return {"sums": self.sums, "steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the sums."""
+        self.sums, self.steps = dict(state_dict["sums"]), state_dict["steps"]
+
+    def start(self, images: int, total: int) -> None:
+        """Begin, or go on, at image number `images` of `total`; what was written about later ones is dropped."""
+        self.first_image, self.started = images, time.monotonic()
+        self.bar = tqdm(total=total, initial=images, unit="img", disable=not self.active, dynamic_ncols=True)
+        self.board = _summary_writer(self.folder, images) if self.active else None
+        if self.active and self.metrics.exists():
+            lines = self.metrics.read_text().splitlines(keepends=True)
+            kept = "".join(line for line in lines if json.loads(line)["images"] <= images)
+            write_atomically(self.metrics, lambda temporary: temporary.write_text(kept))
+
+    def update(self, images: int, step_images: int, values: dict[str, float]) -> None:
+        """Count a step of `step_images` images that ended at `images`, with its losses and rates."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps += 1
         self.bar.update(images - self.bar.n)
-        if images // self.every > self.first_image // self.every:
+        if images // self.every > (images - step_images) // self.every:
             self._write(images)
 
     def _write(self, images: int) -> None:
@@ -51,7 +69,7 @@ class Tracker:
         if not self.active:
             return
         self.bar.set_postfix({name: f"{value:.3g}" for name, value in means.items() if "_lr" not in name})
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with self.metrics.open("a") as file:
             file.write(json.dumps({"images": images} | means) + "\n")
         if self.board is not None:
             for name, value in means.items():
@@ -79,12 +97,12 @@ class Tracker:
             self.board.close()
 
 
-def _summary_writer(folder: Path) -> Any:
+def _summary_writer(folder: Path, images: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:  # the extra `train` is not installed; metrics.jsonl holds the same numbers
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=images + 1)
 
 
 def sample_grid(batch: Batch, generated: Tensor) -> NDArray[np.uint8]:
