@@ -31,7 +31,7 @@ def check_dataset(
     from tqdm import tqdm
 
     from segscape.data import FolderDataset
-    from segscape.models.spade import as_label_set
+    from segscape.models.generator import as_label_set
 
     label_set = as_label_set(int(labels) if labels.isdigit() else labels)
     dataset = FolderDataset(None, label_maps, label_set)

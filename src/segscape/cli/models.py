@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from segscape.labels import LabelSet
-    from segscape.models.spade import SPADEGenerator
+    from segscape.models.generator import Generator, GeneratorConfig
 
 PAPERS = {
     "spade": "Park et al., CVPR 2019, arXiv 1903.07291",
@@ -37,14 +37,12 @@ def models(
     elif model in list_models():
         _describe(_on_paper(model), f"{EXAMPLE_CLASSES} classes, published width")
     else:
-        from segscape.inference.pipeline import require_generator
-
-        generator = require_generator(load_model(model))
+        generator = load_model(model)
         _describe(generator, "saved model")
         _print_classes(generator.config.labels)
 
 
-def _on_paper(name: str) -> SPADEGenerator:
+def _on_paper(name: str) -> Generator:
     """The system at its published size, without memory for its weights."""
     import torch
 
@@ -54,29 +52,33 @@ def _on_paper(name: str) -> SPADEGenerator:
         return create_model(name, labels=EXAMPLE_CLASSES)
 
 
-def _count(generator: SPADEGenerator) -> int:
+def _count(generator: Generator) -> int:
     return sum(parameter.numel() for parameter in generator.parameters())
 
 
-def _describe(generator: SPADEGenerator, title: str) -> None:
+def _describe(generator: Generator, title: str) -> None:
     config = generator.config
     height, width = config.image_size
-    norms = ", ".join(config.block_norms) if len(set(config.block_norms)) > 1 else config.block_norms[0]
     rows = {
         "paper": PAPERS[config.model],
         "parameters": f"{_count(generator):,}",
         "training size": f"{height}x{width} (height x width)",
-        "other sizes": "resized" if config.latent_dim else f"yes, padded to multiples of {config.size_multiple}",
-        "base channels": str(config.base_channels),
-        "norms": norms,
-        "position": config.position or "none",
+        "other sizes": "resized" if config.fixed_size else f"yes, padded to multiples of {config.size_multiple}",
         "instance maps": "needed" if config.use_instances else "not used",
         "styles": f"global, {config.latent_dim} dimensions" if config.latent_dim else "none",
         "labels": f"{config.labels.name}, {config.labels.num_classes} classes",
+        "options": ", ".join(f"{name}={value}" for name, value in _own_options(config).items()),
     }
     print(f"{config.model} ({title})")
     for name, value in rows.items():
         print(f"  {name:<15}{value}")
+
+
+def _own_options(config: GeneratorConfig) -> dict[str, object]:
+    """The options that only this system has, as given or by default."""
+    from segscape.models.generator import GeneratorConfig
+
+    return {name: value for name, value in config if name not in GeneratorConfig.model_fields}
 
 
 def _print_classes(labels: LabelSet) -> None:

@@ -20,8 +20,7 @@ from segscape.label_files import read_image, read_instance_map
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models import load_model
-from segscape.models.pretrained import PretrainedModel
-from segscape.models.spade import SPADEGenerator
+from segscape.models.generator import Generator
 from segscape.style import Style
 
 LayoutLike = Layout | str | Path | npt.NDArray[Any]
@@ -47,7 +46,7 @@ class Pipeline:
         ConfigError: the device is unknown or not there.
     """
 
-    def __init__(self, model: SPADEGenerator, device: str | torch.device = "auto") -> None:
+    def __init__(self, model: Generator, device: str | torch.device = "auto") -> None:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
 
@@ -72,7 +71,7 @@ class Pipeline:
             )
         target = choose_device(device)
         model = load_model(SHIPPED_MODEL if path_or_id is None else path_or_id, revision=revision)
-        return cls(require_generator(model), target)
+        return cls(model, target)
 
     @property
     def labels(self) -> LabelSet:
@@ -252,14 +251,14 @@ class Pipeline:
                 "give a smaller size (--size) or the CPU (--device cpu)."
             ) from None
         images = torch.stack(batches, dim=1).flatten(0, 1)  # [N * S, 3, H', W']
-        if self.latent_dim is None:
+        if not self.model.config.fixed_size:
             return to_pictures(images[..., :height, :width])
         return [picture.resize((width, height), Image.Resampling.BICUBIC) for picture in to_pictures(images)]
 
     def _fitted(self, layout: Layout) -> Layout:
         """The layout on the device, at a size that the network takes."""
         layout = layout.to(self.device)
-        if self.latent_dim is not None:
+        if self.model.config.fixed_size:
             return layout.resize(self.model.config.image_size)
         multiple = self.model.config.size_multiple
         bottom, right = (math.ceil(side / multiple) * multiple - side for side in layout.size)
@@ -297,10 +296,3 @@ def _draw(count: int, latent_dim: int, seed: int | None) -> Style:
     if seed is None:
         return Style.sample(count, latent_dim)
     return Style.sample(count, latent_dim, torch.Generator().manual_seed(seed))
-
-
-def require_generator(model: PretrainedModel) -> SPADEGenerator:
-    """`model` itself if it turns layouts into pictures; else raises CheckpointError."""
-    if not isinstance(model, SPADEGenerator):
-        raise CheckpointError(f"a {model.config.model} model does not turn layouts into pictures: name a generator.")
-    return model

@@ -19,7 +19,8 @@ from torch import Tensor
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
-from segscape.models.spade import NormKind, SPADEGenerator, SPADEGeneratorConfig, Upsampling, as_label_set
+from segscape.models.generator import as_label_set
+from segscape.models.spade import NormKind, SPADEGenerator, SPADEGeneratorConfig, Upsampling
 from segscape.nn.conditional import Statistics
 from segscape.position import PositionRule
 

@@ -8,10 +8,11 @@ from typing import Any
 from segscape.errors import ConfigError
 from segscape.labels import LabelSet
 from segscape.models.clade import CLADE_VARIANTS
-from segscape.models.pretrained import PretrainedModel, find_folder, read_config
+from segscape.models.generator import Generator
+from segscape.models.pretrained import find_folder, read_config
 from segscape.models.spade import SPADE_VARIANTS, SPADEGenerator
 
-MODELS: dict[str, tuple[type[SPADEGenerator], dict[str, object]]] = {
+MODELS: dict[str, tuple[type[Generator], dict[str, object]]] = {
     name: (SPADEGenerator, options) for name, options in {**SPADE_VARIANTS, **CLADE_VARIANTS}.items()
 }
 """Name -> (class, options that differ from the defaults of its config)."""
@@ -22,13 +23,13 @@ def list_models() -> list[str]:
     return list(MODELS)
 
 
-def _entry(name: str) -> tuple[type[SPADEGenerator], dict[str, object]]:
+def _entry(name: str) -> tuple[type[Generator], dict[str, object]]:
     if name not in MODELS:
         raise ConfigError(f"there is no model {name!r}; known models: {', '.join(MODELS)}.")
     return MODELS[name]
 
 
-def create_model(name: str, *, labels: LabelSet | str | int, **options: Any) -> SPADEGenerator:
+def create_model(name: str, *, labels: LabelSet | str | int, **options: Any) -> Generator:
     """Build a generator with fresh weights.
 
     Args:
@@ -44,7 +45,7 @@ def create_model(name: str, *, labels: LabelSet | str | int, **options: Any) -> 
     return kind(kind.config_class.build(**{**preset, "model": name, "labels": labels, **options}))
 
 
-def load_model(path_or_id: str | Path, *, revision: str | None = None) -> PretrainedModel:
+def load_model(path_or_id: str | Path, *, revision: str | None = None) -> Generator:
     """Load a saved model of any system, in evaluation mode, from a folder or the Hugging Face hub.
 
     Raises:

@@ -9,7 +9,6 @@ size of the layout (the official one is fixed at construction), and the encoder 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal, cast, get_args
@@ -19,10 +18,8 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.errors import LayoutError, StyleError
-from segscape.labels import LabelSet, label_set
 from segscape.layout import Layout
-from segscape.models.pretrained import ModelConfig, PretrainedModel
+from segscape.models.generator import Generator, GeneratorConfig
 from segscape.nn.clade import CLADE
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.nn.encoder import StyleEncoder
@@ -42,15 +39,6 @@ DOUBLINGS: dict[str, int] = {"normal": 5, "more": 6, "most": 7}
 SPADE_VARIANTS: dict[str, dict[str, object]] = {"spade": {}, "spade-light": {"base_channels": 8}}
 
 
-def as_label_set(labels: LabelSet | str | int | dict[str, object]) -> LabelSet:
-    """A label set from itself, its published name or JSON file, a number of classes, or its stored form."""
-    if isinstance(labels, int):
-        return LabelSet.numbered(labels)
-    if isinstance(labels, str):
-        return label_set(labels)
-    return LabelSet.model_validate(labels)
-
-
 def _one_per_block(norm: NormKind | list[NormKind]) -> list[NormKind] | NormKind:
     kinds = [norm] if isinstance(norm, str) else list(norm)
     for kind in kinds:
@@ -59,36 +47,28 @@ def _one_per_block(norm: NormKind | list[NormKind]) -> list[NormKind] | NormKind
     return norm if isinstance(norm, str) else kinds
 
 
-class SPADEGeneratorConfig(ModelConfig):
-    """Configuration of the SPADE family's generator.
+class SPADEGeneratorConfig(GeneratorConfig):
+    """Configuration of the SPADE family's generator; `image_size` is a multiple of the `upsampling` factor.
 
     Attributes:
-        labels: the label set, its name, or a number of classes.
-        image_size: (height, width) of training; multiples of the `upsampling` factor.
         base_channels: width of the last block; the first has 16 times as many.
         norm: `spade` or `clade` for all blocks, or a list with one kind per block.
         statistics: parameter-free normalisation inside the norms.
-        use_instances: condition on the edges of an instance map.
         position: use of the intra-class positional encoding: `input` (dist_i), `feature` (dist_f), `modulation`
             (dist_p, CLADE-ICPE) of the CLADE paper's Table VII; the last two act in CLADE blocks.
         position_rule: how the encoding is computed.
         upsampling: `normal`, `more` or `most`: 32, 64 or 128 times the start size (`most` has an eighth block).
-        latent_dim: dimensions of the style of the variational variant; None for the plain generator.
         hidden_channels, kernel_size: of SPADE's convolutions.
         spectral_norm: spectral normalisation in the residual blocks.
     """
 
     model: str = "spade"
-    labels: Annotated[LabelSet, BeforeValidator(as_label_set)]
-    image_size: tuple[PositiveInt, PositiveInt] = (256, 256)
     base_channels: PositiveInt = 64
     norm: Annotated[NormKind | tuple[NormKind, ...], BeforeValidator(_one_per_block)] = "spade"
     statistics: Statistics = "sync-batch"
-    use_instances: bool = False
     position: Literal["input", "feature", "modulation"] | None = None
     position_rule: PositionRule = "official"
     upsampling: Upsampling = "normal"
-    latent_dim: PositiveInt | None = None
     hidden_channels: PositiveInt = 128
     kernel_size: Annotated[int, Field(ge=1, multiple_of=1)] = 3
     spectral_norm: bool = True
@@ -104,6 +84,16 @@ class SPADEGeneratorConfig(ModelConfig):
     def size_multiple(self) -> int:
         """Height and width must be multiples of this: 32, 64 or 128."""
         return 1 << DOUBLINGS[self.upsampling]
+
+    @property
+    def fixed_size(self) -> bool:
+        """A latent enters through a linear layer that makes the whole start tensor."""
+        return self.latent_dim is not None
+
+    @property
+    def encoding_rule(self) -> PositionRule | None:
+        """`position_rule` if the encoding is used."""
+        return self.position_rule if self.position else None
 
     @model_validator(mode="after")
     def _consistent(self) -> SPADEGeneratorConfig:
@@ -127,8 +117,8 @@ class SPADEGeneratorConfig(ModelConfig):
         return self
 
 
-class SPADEGenerator(PretrainedModel):
-    """`generator(layout, style=None) -> image [N, 3, H, W]` in [-1, 1], of the size of the layout."""
+class SPADEGenerator(Generator):
+    """The generator of SPADE, CLADE and their mixtures, with the style encoder if it has `latent_dim`."""
 
     config: SPADEGeneratorConfig
     config_class = SPADEGeneratorConfig
@@ -178,12 +168,9 @@ class SPADEGenerator(PretrainedModel):
         )
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The style distribution of photos `[N, 3, H, W]` in [-1, 1]: `(mean [N, D], log_variance [N, D])`.
-
-        Raises StyleError if the model has no encoder.
-        """
+        """As `Generator.encode`; photos of any size."""
         if self.encoder is None:
-            raise StyleError("this model takes no style: it was built without latent_dim.")
+            return super().encode(image)
         return cast(tuple[Tensor, Tensor], self.encoder(image))
 
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
@@ -222,34 +209,3 @@ class SPADEGenerator(PretrainedModel):
             semantic = F.pad(semantic, (0, 0, 0, 0, 0, 2))
             semantic[:, -2:] = layout.position((height, width), config.position_rule)
         return cast(Tensor, self.stem(semantic.to(self.to_rgb.weight)))
-
-    def check(self, layout: Layout, style: Style | None = None) -> None:
-        """Raise LayoutError or StyleError, as `forward` would, unless this generator can use the layout and style."""
-        config, multiple = self.config, self.config.size_multiple
-        if layout.num_classes != config.labels.num_classes:
-            raise LayoutError(
-                f"the layout has {layout.num_classes} classes ({layout.labels.name}), "
-                f"the model was built for {config.labels.num_classes} ({config.labels.name})."
-            )
-        if any(side % multiple for side in layout.size):
-            padded = tuple(math.ceil(side / multiple) * multiple for side in layout.size)
-            raise LayoutError(
-                f"the layout is {layout.size[0]}x{layout.size[1]} (height x width), the model needs multiples of "
-                f"{multiple}: pad it to {padded[0]}x{padded[1]}, or use Pipeline, which pads and crops."
-            )
-        if config.latent_dim and layout.size != config.image_size:
-            raise LayoutError(
-                f"the layout is {layout.size[0]}x{layout.size[1]}, but a model with a latent style has the fixed size "
-                f"{config.image_size[0]}x{config.image_size[1]}: resize the layout to it."
-            )
-        if config.use_instances:
-            layout.edges()
-        if style is None:
-            return
-        if not config.latent_dim:
-            raise StyleError("a style was given, but this model takes none: it was built without latent_dim.")
-        if tuple(style.latent.shape) != (layout.batch_size, config.latent_dim):
-            raise StyleError(
-                f"the style is {list(style.latent.shape)}, expected [{layout.batch_size}, {config.latent_dim}] "
-                "(layouts, latent_dim)."
-            )

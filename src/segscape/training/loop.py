@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 
 from segscape.data.sample import Batch, Dataset, Sample, collate
@@ -24,8 +25,8 @@ from segscape.features import EfficientNetLite0Features, VGG19Features
 from segscape.files import write_atomically
 from segscape.labels import LabelSet
 from segscape.losses import LITE0_WEIGHTS, PerceptualLoss
+from segscape.models.generator import Generator
 from segscape.models.registry import create_model
-from segscape.models.spade import SPADEGenerator
 from segscape.style import Style
 from segscape.training.checkpoint import Checkpoints
 from segscape.training.ema import averaged_generator, make_average
@@ -180,17 +181,17 @@ def _to_channels_last(network: nn.Module, device: torch.device) -> None:
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _build_generator(recipe: Recipe, labels: LabelSet, accelerator: Any) -> SPADEGenerator:
+def _build_generator(recipe: Recipe, labels: LabelSet, accelerator: Any) -> Generator:
     generator = create_model(recipe.model.name, labels=labels, **recipe.model.options)
     on_cpus = accelerator.num_processes > 1 and accelerator.device.type == "cpu"
-    if on_cpus and generator.config.statistics == "sync-batch":
+    if on_cpus and any(isinstance(layer, nn.SyncBatchNorm) for layer in generator.modules()):
         raise RecipeError("PyTorch cannot synchronise batch norm between CPU processes: set model.statistics=batch.")
     if generator.config.use_instances and getattr(recipe.data, "instances", True) is None:
         raise RecipeError("model.use_instances is true but data.instances gives no folder of instance maps.")
     return generator
 
 
-def _build_discriminator(recipe: Recipe, generator: SPADEGenerator) -> MultiScaleDiscriminator:
+def _build_discriminator(recipe: Recipe, generator: Generator) -> MultiScaleDiscriminator:
     config = generator.config
     options = recipe.discriminator.model_dump()
     return MultiScaleDiscriminator(config.labels.num_classes, instances=config.use_instances, **options)
@@ -235,7 +236,7 @@ def _require_same_recipe(path: Path, recipe: Recipe) -> None:
         )
 
 
-def _training_view(recipe: Recipe, dataset: Dataset, generator: SPADEGenerator) -> TrainingView:
+def _training_view(recipe: Recipe, dataset: Dataset, generator: Generator) -> TrainingView:
     config = generator.config
     height, width = config.image_size
     preprocess = recipe.preprocess or Preprocess(
@@ -244,17 +245,15 @@ def _training_view(recipe: Recipe, dataset: Dataset, generator: SPADEGenerator) 
         crop_size=config.image_size,
         flip=True,
     )
-    rule = config.position_rule if config.position else None
-    return TrainingView(dataset, preprocess, rule, recipe.seed)
+    return TrainingView(dataset, preprocess, config.encoding_rule, recipe.seed)
 
 
-def _check_first_sample(recipe: Recipe, view: TrainingView, generator: SPADEGenerator) -> None:
+def _check_first_sample(recipe: Recipe, view: TrainingView, generator: Generator) -> None:
     """Find out before the run begins whether the network can use what the data gives."""
     layout = next(_extra_batches(recipe, view, 1, 1, torch.device("cpu"))).layout
     generator.check(layout)
-    config = generator.config
-    start = layout.size[0] * layout.size[1] // config.size_multiple**2
-    if recipe.batch_size * start == 1 and config.statistics != "instance":
+    start = layout.size[0] * layout.size[1] // generator.config.size_multiple**2
+    if recipe.batch_size * start == 1 and any(isinstance(layer, _BatchNorm) for layer in generator.modules()):
         raise RecipeError(
             f"batch norm needs more than one value per channel, and one {layout.size[0]}x{layout.size[1]} picture "
             "starts from a single pixel: raise batch_size or the image size."
@@ -297,7 +296,7 @@ def _extra_batches(recipe: Recipe, view: TrainingView, count: int, size: int, de
         yield collate(samples, view.dataset.labels).to(device)
 
 
-def _prior_styles(recipe: Recipe, generator: SPADEGenerator, count: int, device: torch.device) -> Style | None:
+def _prior_styles(recipe: Recipe, generator: Generator, count: int, device: torch.device) -> Style | None:
     """Styles from the prior, the same at every call; none for models without a latent."""
     if not generator.config.latent_dim:
         return None
@@ -306,26 +305,26 @@ def _prior_styles(recipe: Recipe, generator: SPADEGenerator, count: int, device:
 
 
 def _finished_generator(
-    recipe: Recipe, view: TrainingView, generator: SPADEGenerator, average: Any, device: torch.device
-) -> SPADEGenerator:
+    recipe: Recipe, view: TrainingView, generator: Generator, average: Any, device: torch.device
+) -> Generator:
     """The generator as it is saved: the average with its own statistics, or the trained network itself."""
     if average is None or recipe.ema is None:
         return generator.eval()
     size = min(recipe.batch_size, len(view))
     batches = _extra_batches(recipe, view, recipe.ema.statistics_batches, size, device)
     inputs = ((batch.layout, _prior_styles(recipe, generator, size, device)) for batch in batches)
-    return cast(SPADEGenerator, averaged_generator(average, inputs))
+    return cast(Generator, averaged_generator(average, inputs))
 
 
 @torch.no_grad()
-def _draw_samples(recipe: Recipe, view: TrainingView, generator: SPADEGenerator, device: torch.device) -> Any:
+def _draw_samples(recipe: Recipe, view: TrainingView, generator: Generator, device: torch.device) -> Any:
     """The sample grid: always the same layouts and styles."""
     count = min(recipe.samples, len(view))
     batch = next(_extra_batches(recipe, view, 1, count, device))
     return sample_grid(batch, generator(batch.layout, _prior_styles(recipe, generator, count, device)))
 
 
-def _noise(recipe: Recipe, generator: SPADEGenerator, images: int, accelerator: Any) -> Tensor | None:
+def _noise(recipe: Recipe, generator: Generator, images: int, accelerator: Any) -> Tensor | None:
     """Noise of the styles in this step, decided by seed and image number; none for models without a latent."""
     if not generator.config.latent_dim:
         return None
