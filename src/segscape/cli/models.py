@@ -10,12 +10,6 @@ if TYPE_CHECKING:
     from segscape.labels import LabelSet
     from segscape.models.generator import Generator, GeneratorConfig
 
-PAPERS = {
-    "spade": "Park et al., CVPR 2019, arXiv 1903.07291",
-    "spade-light": "Tan et al., TPAMI 2021, arXiv 2012.04644, Table IV",
-    "clade": "Tan et al., TPAMI 2021, arXiv 2012.04644",
-    "clade-icpe": "Tan et al., TPAMI 2021, arXiv 2012.04644, with positional encoding",
-}
 EXAMPLE_CLASSES = 151
 """Classes of the example size: ADE20K with its unknown class."""
 
@@ -28,11 +22,12 @@ def models(
 ) -> None:
     """List the published systems, or describe one of them or a saved model with its classes."""
     from segscape.models import list_models, load_model
+    from segscape.models.registry import MODELS
 
     if model is None:
         print(f"{'name':<14}{'parameters':>14}  paper")
         for name in list_models():
-            print(f"{name:<14}{_count(_on_paper(name)):>14,}  {PAPERS[name]}")
+            print(f"{name:<14}{_count(_on_paper(name)):>14,}  {MODELS[name].paper}")
         print(f"\nParameters: {EXAMPLE_CLASSES} classes, 256x256, published width.")
     elif model in list_models():
         _describe(_on_paper(model), f"{EXAMPLE_CLASSES} classes, published width")
@@ -57,10 +52,12 @@ def _count(generator: Generator) -> int:
 
 
 def _describe(generator: Generator, title: str) -> None:
+    from segscape.models.registry import MODELS
+
     config = generator.config
     height, width = config.image_size
     rows = {
-        "paper": PAPERS[config.model],
+        "paper": MODELS[config.model].paper,
         "parameters": f"{_count(generator):,}",
         "training size": f"{height}x{width} (height x width)",
         "other sizes": "resized" if config.fixed_size else f"yes, padded to multiples of {config.size_multiple}",

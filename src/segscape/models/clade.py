@@ -7,14 +7,18 @@ the paper's equations, is `segscape.nn.clade.CLADE`.
 
 from __future__ import annotations
 
-from segscape.models.spade import NormKind
+from segscape.models.generator import Variant
+from segscape.models.spade import NormKind, SPADEGenerator
 
-# Variants of this system: options that differ from the defaults of SPADEGeneratorConfig.
-# The other placements of Table VII are position="input" and position="feature".
-CLADE_VARIANTS: dict[str, dict[str, object]] = {
-    "clade": {"norm": "clade"},
-    "clade-icpe": {"norm": "clade", "position": "modulation"},
+PAPER = "Tan et al., TPAMI 2021, arXiv 2012.04644"
+
+CLADE_VARIANTS = {
+    "clade": Variant(SPADEGenerator, PAPER, {"norm": "clade"}),
+    "clade-icpe": Variant(
+        SPADEGenerator, f"{PAPER}, with positional encoding", {"norm": "clade", "position": "modulation"}
+    ),
 }
+"""Name -> variant of this system. The other placements of Table VII are `position="input"` and `position="feature"`."""
 
 
 def mixed_norms(spade_blocks: int, blocks: int = 7) -> list[NormKind]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BeforeValidator, PositiveInt
 from torch import Tensor
@@ -112,3 +112,17 @@ class Generator(PretrainedModel):
                 f"the layout is {height}x{width} (height x width), the model needs multiples of {multiple}: "
                 f"pad it to {padded[0]}x{padded[1]}, or use Pipeline, which pads and crops."
             )
+
+
+class Variant(NamedTuple):
+    """A published system by name.
+
+    Attributes:
+        generator: its class.
+        paper: where it was published.
+        options: what differs from the defaults of the class's config.
+    """
+
+    generator: type[Generator]
+    paper: str
+    options: dict[str, object]

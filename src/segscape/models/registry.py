@@ -8,14 +8,12 @@ from typing import Any
 from segscape.errors import ConfigError
 from segscape.labels import LabelSet
 from segscape.models.clade import CLADE_VARIANTS
-from segscape.models.generator import Generator
+from segscape.models.generator import Generator, Variant
 from segscape.models.pretrained import find_folder, read_config
-from segscape.models.spade import SPADE_VARIANTS, SPADEGenerator
+from segscape.models.spade import SPADE_VARIANTS
 
-MODELS: dict[str, tuple[type[Generator], dict[str, object]]] = {
-    name: (SPADEGenerator, options) for name, options in {**SPADE_VARIANTS, **CLADE_VARIANTS}.items()
-}
-"""Name -> (class, options that differ from the defaults of its config)."""
+MODELS: dict[str, Variant] = {**SPADE_VARIANTS, **CLADE_VARIANTS}
+"""Every published system by name."""
 
 
 def list_models() -> list[str]:
@@ -23,7 +21,8 @@ def list_models() -> list[str]:
     return list(MODELS)
 
 
-def _entry(name: str) -> tuple[type[Generator], dict[str, object]]:
+def variant(name: str) -> Variant:
+    """The system of a name; raises ConfigError, with the known names, if there is none."""
     if name not in MODELS:
         raise ConfigError(f"there is no model {name!r}; known models: {', '.join(MODELS)}.")
     return MODELS[name]
@@ -41,7 +40,7 @@ def create_model(name: str, *, labels: LabelSet | str | int, **options: Any) -> 
     Raises:
         ConfigError: unknown name or option, or options that contradict each other.
     """
-    kind, preset = _entry(name)
+    kind, _, preset = variant(name)
     return kind(kind.config_class.build(**{**preset, "model": name, "labels": labels, **options}))
 
 
@@ -53,5 +52,4 @@ def load_model(path_or_id: str | Path, *, revision: str | None = None) -> Genera
         ConfigError: the folder names a model that this Segscape does not know.
     """
     folder = find_folder(path_or_id, revision)
-    kind, _ = _entry(read_config(folder)["model"])
-    return kind.from_pretrained(folder)
+    return variant(read_config(folder)["model"]).generator.from_pretrained(folder)

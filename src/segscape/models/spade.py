@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.layout import Layout
-from segscape.models.generator import Generator, GeneratorConfig
+from segscape.models.generator import Generator, GeneratorConfig, Variant
 from segscape.nn.clade import CLADE
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.nn.encoder import StyleEncoder
@@ -33,10 +33,6 @@ from segscape.style import Style
 NormKind = Literal["spade", "clade"]
 Upsampling = Literal["normal", "more", "most"]
 DOUBLINGS: dict[str, int] = {"normal": 5, "more": 6, "most": 7}
-
-# Variants of this system: options that differ from the defaults of SPADEGeneratorConfig.
-# Table IV of the CLADE paper gives SPADE-light's cost only; a base width of 8 (32 for Cityscapes) reproduces it.
-SPADE_VARIANTS: dict[str, dict[str, object]] = {"spade": {}, "spade-light": {"base_channels": 8}}
 
 
 def _one_per_block(norm: NormKind | list[NormKind]) -> list[NormKind] | NormKind:
@@ -209,3 +205,11 @@ class SPADEGenerator(Generator):
             semantic = F.pad(semantic, (0, 0, 0, 0, 0, 2))
             semantic[:, -2:] = layout.position((height, width), config.position_rule)
         return cast(Tensor, self.stem(semantic.to(self.to_rgb.weight)))
+
+
+SPADE_VARIANTS = {
+    "spade": Variant(SPADEGenerator, "Park et al., CVPR 2019, arXiv 1903.07291", {}),
+    # Only the cost is published; a base width of 8 (32 for Cityscapes) reproduces it.
+    "spade-light": Variant(SPADEGenerator, "Tan et al., TPAMI 2021, arXiv 2012.04644, Table IV", {"base_channels": 8}),
+}
+"""Name -> variant of this system."""
