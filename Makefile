@@ -7,7 +7,7 @@ TEST_WORKERS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-LAYOUT := examples/layouts/terraced-street.png
+LAYOUT := examples/layouts/tree-lined-road.png
 
 .PHONY: help install demo test lint format typecheck layouts wheel clean
 
@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## turn one of the example layouts into a photograph
-	@$(BIN)/segscape generate $(LAYOUT) --out out/demo --colour-preview --force
+	@$(BIN)/segscape generate $(LAYOUT) --out out/demo --size 192x256 --colour-preview --force
 	@echo "The photograph: $(CURDIR)/out/demo/$(notdir $(LAYOUT))"
 
 test: $(INSTALLED)  ## run every test
