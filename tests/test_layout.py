@@ -222,3 +222,13 @@ def test_from_file(tmp_path):
     np.save(tmp_path / "small.npy", label_map[:2])
     with pytest.raises(LayoutError, match=r"\[1, 2, 4\], but this label map needs \[1, 3, 4\]"):
         Layout.from_file(tmp_path / "labels.png", labels, tmp_path / "small.npy")
+
+
+def test_with_position_keeps_the_encoding_of_the_objects_as_they_are():
+    labels = LabelSet.numbered(3)
+    layout = Layout(torch.tensor([[[1, 1, 2], [1, 1, 2]]]), labels)
+    kept = layout.with_position("official")
+    assert torch.equal(kept.position(), layout.position())
+    padded = kept.pad(2, 1)
+    assert torch.equal(padded.position()[..., :2, :3], layout.position())
+    assert not torch.equal(layout.pad(2, 1).position()[..., :2, :3], layout.position())

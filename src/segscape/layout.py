@@ -183,6 +183,20 @@ class Layout:
         moved._cache = {key: value.to(device) for key, value in self._cache.items()}
         return moved
 
+    def with_position(self, rule: PositionRule) -> Layout:
+        """The same layout with its positional encoding as a given map, which resizing and padding then carry along.
+
+        Without it the encoding of a resized or padded layout is that of the resized or padded objects.
+        """
+        return Layout(
+            self.label_map,
+            self.labels,
+            self.instance_map,
+            edges=self._edges,
+            position=self.position(rule=rule),
+            check=False,
+        )
+
     def pad(self, bottom: int, right: int) -> Layout:
         """Grow the maps below and to the right by repeating their last row and column."""
         rows, columns = (

@@ -209,3 +209,16 @@ def test_grey_levels_are_rounded_not_truncated() -> None:
     values = torch.tensor([-1.5, -1.0, 2 * 99.6 / 255 - 1, 2 * 99.4 / 255 - 1, 1.0, 2.0])
     picture = to_pictures(values.view(1, 1, 1, 6).expand(1, 3, 1, 6))[0]
     assert pixels(picture)[0, :, 0].tolist() == [0, 0, 100, 99, 255, 255]
+
+
+def test_padding_does_not_move_the_positional_encoding() -> None:
+    """An object cut by the border must not look larger to the network because the layout was padded."""
+    seen: list[Layout] = []
+    model = create_model("clade-icpe", labels=CAMVID, image_size=(32, 32), base_channels=1)
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    label_map = np.zeros((40, 50), dtype=np.int64)
+    label_map[25:, 10:] = 3
+    Pipeline(model, "cpu")(label_map)
+    assert seen[0].size == (64, 64)
+    expected = Layout.from_array(label_map, CAMVID).position(rule="official")
+    assert torch.equal(seen[0].position(rule="official")[..., :40, :50], expected)

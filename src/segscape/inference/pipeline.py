@@ -232,6 +232,9 @@ class Pipeline:
         return style.latent
 
     def _sized(self, layout: Layout, size: Size | None) -> Layout:
+        rule = self.model.config.encoding_rule
+        if rule is not None:  # the encoding is that of the objects as they are given, as in training
+            layout = layout.with_position(rule)
         if size is None:
             return layout
         if len(size) != 2 or min(size) < 1:
