@@ -48,6 +48,13 @@ def test_round_trip_of_options(options: dict[str, object], tmp_path: Path) -> No
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
 
 
+def test_half_precision_keeps_what_does_not_fit(tmp_path: Path) -> None:
+    model = small()
+    model.blocks[0].norm_0.statistics.running_var.fill_(1e6)
+    model.save_pretrained(tmp_path, half=True)
+    assert torch.all(load_model(tmp_path).blocks[0].norm_0.statistics.running_var == 1e6)
+
+
 def test_half_precision_is_half_the_size_and_read_as_float32(tmp_path: Path) -> None:
     model = small(spectral_norm=False)  # fresh singular vectors would amplify the rounding
     for half in (False, True):

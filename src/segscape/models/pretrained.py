@@ -117,8 +117,10 @@ class PretrainedModel(nn.Module):
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:
+    """A tensor as it is written; one with values beyond float16's range stays as it is."""
     value = value.detach().cpu().contiguous()
-    return value.half() if half and value.is_floating_point() else value
+    fits = half and value.is_floating_point() and value.abs().max() <= torch.finfo(torch.float16).max
+    return value.half() if fits else value
 
 
 def find_folder(path_or_id: str | Path, revision: str | None = None) -> Path:
