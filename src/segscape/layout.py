@@ -7,6 +7,7 @@ edges, the positional encoding, one-hot maps) is derived on first use at the siz
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -217,7 +218,10 @@ class Layout:
 
         Maps that were given are resized; derived ones are derived from the resized maps.
         """
-        rows, columns = (_centre_index(old, new).to(self.device) for old, new in zip(self.size, size, strict=True))
+        rows, columns = (
+            torch.tensor(nearest_index(old, new), device=self.device).long()
+            for old, new in zip(self.size, size, strict=True)
+        )
         return self._changed(lambda m: _gather(m, rows, columns))
 
     def __getitem__(self, part: slice) -> Layout:
@@ -295,6 +299,14 @@ def instance_edges(instance_map: Tensor) -> Tensor:
     return edges.unsqueeze(1).float()
 
 
+@lru_cache(maxsize=256)
+def nearest_index(old: int, new: int) -> NDArray[Any]:
+    """Which of ``old`` places each of ``new`` places reads, with pixel centres and Pillow's own rounding; ``[new]``."""
+    places = Image.fromarray(np.arange(old, dtype=np.int32)[None])
+    index: NDArray[Any] = np.asarray(places.resize((new, 1), Image.Resampling.NEAREST))[0]
+    return index
+
+
 def _check_label_map(label_map: Tensor, labels: LabelSet) -> None:
     if label_map.ndim != 3 or label_map.numel() == 0:
         raise LayoutError(f"a label map is a non-empty [N, H, W], not {list(label_map.shape)}")
@@ -345,12 +357,6 @@ def _floor_index(old: int, new: int, device: torch.device) -> Tensor:
     """Which of ``old`` places each of ``new`` places reads, with PyTorch's own rounding (it is float32)."""
     places = torch.arange(old, dtype=torch.float32, device=device).view(1, 1, old)
     return F.interpolate(places, size=new, mode="nearest").view(new).long()
-
-
-def _centre_index(old: int, new: int) -> Tensor:
-    """Which of ``old`` places each of ``new`` places reads, with Pillow's own rounding."""
-    places = Image.fromarray(np.arange(old, dtype=np.int32)[None])
-    return torch.from_numpy(np.array(places.resize((new, 1), Image.Resampling.NEAREST))[0]).long()
 
 
 def _gather(m: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -60,6 +60,13 @@ def test_nothing_is_left_at_the_end() -> None:
     assert len(TrainingOrder(5, 2, 0, 12, 10)) == 0
 
 
+def test_processes_share_every_batch() -> None:
+    whole = list(TrainingOrder(7, 4, 3, 8, 24))
+    shares = [list(TrainingOrder(7, 4, 3, 8, 24, process, 2)) for process in range(2)]
+    assert [sorted(first + second) for first, second in zip(*shares, strict=True)] == [sorted(keys) for keys in whole]
+    assert all(len(keys) == 2 for share in shares for keys in share)
+
+
 def test_a_draw_is_reproduced_whatever_came_before() -> None:
     preprocess = Preprocess(mode="resize_and_crop", load_size=20, crop_size=16, flip=True)
     view, again = (TrainingView(Drawings(), preprocess, seed=3) for _ in range(2))

@@ -86,7 +86,7 @@ def test_sample_grid_is_drawn_from_the_saved_weights(
     model = load_model(train(recipe, run))
     grid = np.asarray(Image.open(run / "samples" / "0000000012.png"))
     view = loop._training_view(recipe, recipe.data.open(), model)
-    batch = next(loop._extra_batches(recipe, view, 1, 2, torch.device("cpu")))
+    batch = next(loop._extra_batches(view, 1, 2, torch.device("cpu")))
     with torch.no_grad():
         again = loop.sample_grid(batch, model(batch.layout))
     assert np.abs(grid.astype(int) - again.astype(int)).max() <= 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segscape.cli.options import report
+from segscape.cli.options import parse_labels, report
 from segscape.errors import SegscapeError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check_dataset(
     from segscape.data import FolderDataset
     from segscape.models.generator import as_label_set
 
-    label_set = as_label_set(int(labels) if labels.isdigit() else labels)
+    label_set = as_label_set(parse_labels(labels))
     dataset = FolderDataset(None, label_maps, label_set)
     bad = 0
     try:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segscape.cli.options import parse_size, prepare_folder
+from segscape.cli.options import parse_labels, parse_size, prepare_folder
 from segscape.errors import CheckpointError
 
 
@@ -49,7 +49,7 @@ def convert(
     from segscape.files import write_atomically
     from segscape.models.convert import convert_checkpoint, convert_discriminator
 
-    classes = int(labels) if labels.isdigit() else labels
+    classes = parse_labels(labels)
     model = convert_checkpoint(
         generator, labels=classes, upsampling=upsampling.value, image_size=image_size, encoder_path=encoder
     )

@@ -25,6 +25,11 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def parse_labels(text: str) -> str | int:
+    """`--labels` as `create_model` takes it: a number of classes, or the name or file of a label set."""
+    return int(text) if text.isdigit() else text
+
+
 def prepare_folder(folder: Path) -> None:
     """Make the folder that `--out` names, with its parents.
 

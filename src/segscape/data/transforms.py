@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segscape.data.sample import Array, Sample
+from segscape.layout import nearest_index
 
 Mode = Literal[
     "resize_and_crop",
@@ -119,7 +119,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     """Resize a sample to `size` (height, width): bicubic image, nearest neighbour for every map."""
     if size == sample.size:
         return sample
-    rows, columns = (_nearest_index(have, want) for have, want in zip(sample.size, size, strict=True))
+    rows, columns = (nearest_index(have, want) for have, want in zip(sample.size, size, strict=True))
     resized = _on_maps(sample, lambda array: array[..., rows[:, None], columns])
     if sample.image is None:
         return resized
@@ -162,14 +162,6 @@ def _window(array: Array, corner: tuple[int, int], size: tuple[int, int]) -> Arr
     window = np.zeros((*array.shape[:-2], height, width), array.dtype)
     window[..., : inside.shape[-2], : inside.shape[-1]] = inside
     return window
-
-
-@lru_cache(maxsize=256)
-def _nearest_index(have: int, want: int) -> Array:
-    """Source index of each of `want` pixels, by Pillow itself so that its rounding is met in every tie."""
-    ruler = Image.fromarray(np.arange(have, dtype=np.int32)[None])
-    index: Array = np.asarray(ruler.resize((want, 1), Image.Resampling.NEAREST))[0]
-    return index
 
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int]:

@@ -78,16 +78,28 @@ class TrainingOrder(torch.utils.data.Sampler[list[tuple[int, int]]]):
         seed: of the permutations.
         start_images: images already seen; the order goes on from there.
         total_images: where to stop; the last batch is full even if it passes this number.
+        process, processes: yield this process's share of every batch only: each `processes`-th key from key `process`.
     """
 
     drop_last = True  # there is no partial batch; read by data loaders that shard batches over processes
 
-    def __init__(self, length: int, batch_size: int, seed: int, start_images: int, total_images: int) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        start_images: int,
+        total_images: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.length = length
         self.batch_size = batch_size
         self.seed = seed
         self.start_images = start_images
         self.total_images = total_images
+        self.process = process
+        self.processes = processes
 
     def __len__(self) -> int:
         return max(0, -(-(self.total_images - self.start_images) // self.batch_size))
@@ -95,7 +107,8 @@ class TrainingOrder(torch.utils.data.Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in range(len(self)):
             first = self.start_images + batch * self.batch_size
-            yield [(self._index(count), count) for count in range(first, first + self.batch_size)]
+            share = range(first + self.process, first + self.batch_size, self.processes)
+            yield [(self._index(count), count) for count in share]
 
     def _index(self, count: int) -> int:
         """Which sample is image number `count` of the run."""

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from segscape.data.sample import image_array, image_tensor
 from segscape.errors import CheckpointError, ConfigError, LayoutError, StyleError
-from segscape.label_files import read_image, read_instance_map
+from segscape.label_files import read_image, read_instance_map, read_label_map
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models import load_model
@@ -165,8 +165,7 @@ class Pipeline:
         if isinstance(instance_map, (str, Path)):
             instance_map = read_instance_map(instance_map)
         if isinstance(label_map, (str, Path)):
-            labels = Layout.from_file(label_map, self.labels).label_map[0].numpy()
-            return Layout.from_array(labels, self.labels, instance_map)
+            label_map = read_label_map(label_map, self.labels)
         if not isinstance(label_map, np.ndarray):
             kind = type(label_map).__name__
             raise LayoutError(f"a layout is a Layout, the path of a label map, or an array [H, W], not a {kind}.")

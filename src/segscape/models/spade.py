@@ -66,7 +66,7 @@ class SPADEGeneratorConfig(GeneratorConfig):
     position_rule: PositionRule = "official"
     upsampling: Upsampling = "normal"
     hidden_channels: PositiveInt = 128
-    kernel_size: Annotated[int, Field(ge=1, multiple_of=1)] = 3
+    kernel_size: Annotated[int, Field(ge=1)] = 3
     spectral_norm: bool = True
 
     @property

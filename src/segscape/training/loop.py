@@ -250,7 +250,7 @@ def _training_view(recipe: Recipe, dataset: Dataset, generator: Generator) -> Tr
 
 def _check_first_sample(recipe: Recipe, view: TrainingView, generator: Generator) -> None:
     """Find out before the run begins whether the network can use what the data gives."""
-    layout = next(_extra_batches(recipe, view, 1, 1, torch.device("cpu"))).layout
+    layout = next(_extra_batches(view, 1, 1, torch.device("cpu"))).layout
     generator.check(layout)
     start = layout.size[0] * layout.size[1] // generator.config.size_multiple**2
     if recipe.batch_size * start == 1 and any(isinstance(layer, _BatchNorm) for layer in generator.modules()):
@@ -275,11 +275,12 @@ def _batches(recipe: Recipe, view: TrainingView, images: int, accelerator: Any) 
     processes = accelerator.num_processes
     if recipe.batch_size % processes:
         raise RecipeError(f"batch_size {recipe.batch_size} cannot be divided among {processes} processes.")
-    order = TrainingOrder(len(view), recipe.batch_size, recipe.seed, images, recipe.images)
-    share = [keys[accelerator.process_index :: processes] for keys in order]
+    order = TrainingOrder(
+        len(view), recipe.batch_size, recipe.seed, images, recipe.images, accelerator.process_index, processes
+    )
     loader: Any = torch.utils.data.DataLoader(
         view,
-        batch_sampler=cast(Any, share),
+        batch_sampler=cast(Any, order),
         collate_fn=_Collate(view.dataset.labels),
         num_workers=recipe.workers,
         persistent_workers=recipe.workers > 0,
@@ -288,7 +289,7 @@ def _batches(recipe: Recipe, view: TrainingView, images: int, accelerator: Any) 
         yield batch.to(accelerator.device)
 
 
-def _extra_batches(recipe: Recipe, view: TrainingView, count: int, size: int, device: torch.device) -> Iterator[Batch]:
+def _extra_batches(view: TrainingView, count: int, size: int, device: torch.device) -> Iterator[Batch]:
     """Batches outside the run's order, always the same: spread over the dataset, augmented by their own draws."""
     for number in range(count):
         keys = [number * size + place for place in range(size)]
@@ -311,7 +312,7 @@ def _finished_generator(
     if average is None or recipe.ema is None:
         return generator.eval()
     size = min(recipe.batch_size, len(view))
-    batches = _extra_batches(recipe, view, recipe.ema.statistics_batches, size, device)
+    batches = _extra_batches(view, recipe.ema.statistics_batches, size, device)
     inputs = ((batch.layout, _prior_styles(recipe, generator, size, device)) for batch in batches)
     return cast(Generator, averaged_generator(average, inputs))
 
@@ -320,7 +321,7 @@ def _finished_generator(
 def _draw_samples(recipe: Recipe, view: TrainingView, generator: Generator, device: torch.device) -> Any:
     """The sample grid: always the same layouts and styles."""
     count = min(recipe.samples, len(view))
-    batch = next(_extra_batches(recipe, view, 1, count, device))
+    batch = next(_extra_batches(view, 1, count, device))
     return sample_grid(batch, generator(batch.layout, _prior_styles(recipe, generator, count, device)))
 
 

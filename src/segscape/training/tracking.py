@@ -68,7 +68,7 @@ class Tracker:
         self.sums, self.steps, self.first_image, self.started = {}, 0, images, time.monotonic()
         if not self.active:
             return
-        self.bar.set_postfix({name: f"{value:.3g}" for name, value in means.items() if "_lr" not in name})
+        self.bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()})
         with self.metrics.open("a") as file:
             file.write(json.dumps({"images": images} | means) + "\n")
         if self.board is not None:
