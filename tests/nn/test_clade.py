@@ -81,6 +81,16 @@ def test_feature_comes_after_the_edge() -> None:
     torch.testing.assert_close(y[:, 4:], norm.position_feature(layout.position((4, 6))))
 
 
+@pytest.mark.parametrize("position", [None, "feature", "modulation"])
+def test_modulation_is_what_forward_applies(position: str | None) -> None:
+    norm = perturbed(CLADE(3, 4, instances=True, position=position)).eval()  # type: ignore[arg-type]
+    layout, x = random_layout(), torch.randn(2, 3, 4, 6)
+    gamma, beta = norm.modulation(layout, (4, 6))
+    assert torch.equal(norm(x, layout)[:, :3], norm.statistics(x) * gamma + beta)
+    factor = 1 + norm.position_gamma(layout.position((4, 6))) if position == "modulation" else torch.ones(2, 1, 4, 6)
+    torch.testing.assert_close(gamma, norm.gamma[layout.at((4, 6))].permute(0, 3, 1, 2) * factor)
+
+
 def test_position_rule_matters() -> None:
     layout, x = random_layout(), torch.randn(2, 3, 4, 6)
     official = perturbed(CLADE(3, 4, position="modulation")).eval()

@@ -35,6 +35,21 @@ def test_without_modulation_only_normalises() -> None:
     torch.testing.assert_close(norm(x, layout), F.instance_norm(x))
 
 
+def test_modulation_is_what_forward_applies() -> None:
+    norm, layout, x = SPADE(3, 4, instances=True).eval(), random_layout(), torch.randn(2, 3, 4, 6)
+    gamma, beta = norm.modulation(layout, (4, 6))
+    assert torch.equal(norm(x, layout), norm.statistics(x) * gamma + beta)
+    hidden = F.relu(norm.shared(layout.semantic_map((4, 6), edges=True)))
+    torch.testing.assert_close(gamma, 1 + norm.gamma(hidden))
+    torch.testing.assert_close(beta, norm.beta(hidden))
+
+
+def test_modulation_has_the_type_asked_for() -> None:
+    norm, layout = SPADE(3, 4, instances=True).double(), random_layout()
+    gamma, beta = norm.modulation(layout, (4, 6), torch.float64)
+    assert gamma.dtype == beta.dtype == torch.float64
+
+
 def test_reads_edges_as_the_last_channel() -> None:
     norm, layout, x = SPADE(3, 4, instances=True).eval(), random_layout(), torch.randn(2, 3, 8, 12)
     assert norm.shared.in_channels == 5 and norm.out_channels == 3

@@ -11,11 +11,17 @@ from typing import Annotated
 
 import typer
 
+from segscape.cli.analyze import analyze
 from segscape.cli.check import check_dataset
+from segscape.cli.compare import compare
 from segscape.cli.convert import convert
+from segscape.cli.evaluate import evaluate
 from segscape.cli.generate import generate
 from segscape.cli.models import models
+from segscape.cli.profile import profile
 from segscape.cli.scenes import scenes
+from segscape.cli.segmenter import app as segmenter
+from segscape.cli.table import table
 from segscape.cli.train import train
 from segscape.errors import SegscapeError
 
@@ -25,6 +31,12 @@ INTERRUPTED = 130
 app = typer.Typer(name="segscape", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command()(generate)
 app.command()(train)
+app.command()(evaluate)
+app.command()(table)
+app.command()(profile)
+app.command()(compare)
+app.add_typer(analyze, name="analyze")
+app.add_typer(segmenter, name="segmenter")
 app.command()(convert)
 app.command()(models)
 app.command()(scenes)

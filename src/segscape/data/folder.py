@@ -55,6 +55,11 @@ class FolderDataset:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def image_files(self) -> dict[str, Path]:
+        """The photographs' files by name, in the order of the samples; empty if there is no image folder."""
+        return {name: self._image_files[name] for name in self.names} if self._image_files else {}
+
     def sample(self, index: int) -> Sample:
         """Read sample number `index`, in the order of the names.
 

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.layout import Layout
-from segscape.nn.conditional import ConditionalNorm, Statistics
+from segscape.layout import Layout, Size
+from segscape.nn.conditional import LayoutModulatedNorm, Statistics
 from segscape.position import PositionRule
 from segscape.style import Style
 
 PositionUse = Literal["feature", "modulation"]
 
 
-class CLADE(ConditionalNorm):
+class CLADE(LayoutModulatedNorm):
     """`y = norm(x) * gamma[class] + beta[class]`: a table look-up in place of SPADE's convolutions.
 
     The table itself is the scale: unlike SPADE there is no `1 +`.
@@ -69,15 +69,20 @@ class CLADE(ConditionalNorm):
         Raises LayoutError if instances are used and the layout has none.
         """
         size = (x.shape[-2], x.shape[-1])
-        classes = layout.at(size)  # [N, h, w]
-        gamma = F.embedding(classes, self.gamma).permute(0, 3, 1, 2)  # [N, C, h, w]
-        beta = F.embedding(classes, self.beta).permute(0, 3, 1, 2)
-        if self.position == "modulation":
-            offsets = layout.position(size, self.position_rule).to(x.dtype)
-            gamma = gamma * (1 + self.position_gamma(offsets))
-            beta = beta * (1 + self.position_beta(offsets))
+        gamma, beta = self.modulation(layout, size, x.dtype)
         y = self.statistics(x) * gamma + beta
         extra = [self.edge(layout.edges(size).to(x.dtype))] if self.instances else []
         if self.position == "feature":
             extra.append(self.position_feature(layout.position(size, self.position_rule).to(x.dtype)))
         return torch.cat([y, *extra], dim=1) if extra else y
+
+    def modulation(self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """The rows of the tables, each `[N, C, h, w]`; times the positional factors if `position` is `modulation`."""
+        classes = layout.at(size)  # [N, h, w]
+        gamma = F.embedding(classes, self.gamma).permute(0, 3, 1, 2)  # [N, C, h, w]
+        beta = F.embedding(classes, self.beta).permute(0, 3, 1, 2)
+        if self.position == "modulation":
+            offsets = layout.position(size, self.position_rule).to(dtype)
+            gamma = gamma * (1 + self.position_gamma(offsets))
+            beta = beta * (1 + self.position_beta(offsets))
+        return gamma, beta

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from segscape.layout import Layout
+from segscape.layout import Layout, Size
 from segscape.style import Style
 
 Statistics = Literal["batch", "sync-batch", "instance"]
@@ -43,4 +44,19 @@ class ConditionalNorm(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
         """Normalise and modulate `x [N, C, h, w]`; the layout is read at the size of `x`, whatever its own is."""
+        raise NotImplementedError
+
+
+class LayoutModulatedNorm(ConditionalNorm):
+    """A conditional norm whose gamma and beta follow from the layout alone: from neither the features nor a style."""
+
+    def modulation(self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Gamma and beta as `forward` applies them to features of a size and type: `y = statistics(x) * gamma + beta`.
+
+        Gamma is the whole factor, whatever it is made of: SPADE's `1 +`, or CLADE's table and positional factor. Maps
+        that a layer appends to `y` are no part of it.
+
+        Returns:
+            Two `[N, channels, h, w]`. Raises LayoutError if instances are used and the layout has none.
+        """
         raise NotImplementedError

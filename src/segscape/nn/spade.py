@@ -6,15 +6,16 @@ figure 3; arXiv 1903.07291. Written from a clean-room specification; checked aga
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.layout import Layout
-from segscape.nn.conditional import ConditionalNorm, Statistics
+from segscape.layout import Layout, Size
+from segscape.nn.conditional import LayoutModulatedNorm, Statistics
 from segscape.style import Style
 
 
-class SPADE(ConditionalNorm):
+class SPADE(LayoutModulatedNorm):
     """`y = norm(x) * (1 + gamma) + beta`, gamma and beta by two convolutions over the semantic map.
 
     Args:
@@ -45,8 +46,12 @@ class SPADE(ConditionalNorm):
 
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
         """`x [N, C, h, w] -> y [N, C, h, w]`. Raises LayoutError if instances are used and the layout has none."""
-        height, width = x.shape[-2:]
-        semantic = layout.semantic_map((height, width), edges=self.instances)  # [N, S, h, w]
-        hidden = F.relu(self.shared(semantic.to(x.dtype)))
-        y: Tensor = self.statistics(x) * (1 + self.gamma(hidden)) + self.beta(hidden)
+        gamma, beta = self.modulation(layout, (x.shape[-2], x.shape[-1]), x.dtype)
+        y: Tensor = self.statistics(x) * gamma + beta
         return y
+
+    def modulation(self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """`1 + conv(hidden)` and `conv(hidden)`, each `[N, C, h, w]`: the `1 +` is a part of the gamma returned."""
+        semantic = layout.semantic_map(size, edges=self.instances)  # [N, S, h, w]
+        hidden = F.relu(self.shared(semantic.to(dtype)))
+        return 1 + self.gamma(hidden), self.beta(hidden)

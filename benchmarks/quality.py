@@ -1,0 +1,115 @@
+"""Quality of the shipped model on CamVid's validation layouts, between a floor and a ceiling measured in the same run.
+
+The floor is the same network without training and the coloured layouts themselves; the ceiling is the real photographs of
+the same layouts. `--quick` takes eight layouts of each split, so that its numbers only show that the script works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from segscape.data.folder import FolderDataset
+from segscape.data.open import open_pairs
+from segscape.evaluation.evaluate import Judge, evaluate
+from segscape.evaluation.extractors import open_extractor
+from segscape.evaluation.mapping import ClassMapping
+from segscape.evaluation.protocol import PROTOCOLS
+from segscape.evaluation.reference import open_reference
+from segscape.evaluation.report import Report
+from segscape.evaluation.segmenters import default_segmenter, open_segmenter
+from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
+from segscape.evaluation.table import score_table
+from segscape.evaluation.timing import machine
+from segscape.inference import Pipeline
+
+PROTOCOL = PROTOCOLS["clade"]
+QUICK = 8
+
+
+def main() -> None:
+    """Measure all sources, print the table, and write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="CamVid: ROOT/{train,val}/{images,labels}")
+    parser.add_argument("--quick", action="store_true", help="eight layouts of each split")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every score with its protocol")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = _first_pairs(options.data, folder / "data") if options.quick else options.data
+        table = score_table([(report.title, report) for report in _reports(data, folder)])
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    print(table.to_text())
+    if options.json:
+        options.json.write_text(table.to_json() + "\n")
+
+
+def _reports(data: Path, folder: Path) -> list[Report]:
+    pipeline = Pipeline.from_pretrained(device="cpu")
+    labels, size = pipeline.labels, pipeline.model.config.image_size
+    dataset = open_pairs(data, labels, "val")
+    segmenter = open_segmenter(default_segmenter(labels), "cpu")
+    judge = Judge(segmenter, ClassMapping.by_name(segmenter.classes, labels))
+    extractor = open_extractor("efficientnet-lite0", None, torch.device("cpu"))
+    reference = open_reference(PROTOCOL.reference, data, labels)
+    reports = []
+    for source in _sources(pipeline, dataset, data, folder, size):
+        print(source.title, flush=True)
+        found = evaluate(
+            source,
+            dataset,
+            protocol=PROTOCOL,
+            size=size,
+            reference=reference,
+            extractor=extractor,
+            judge=judge,
+            machine=machine(),
+            cache=folder,
+        )
+        assert found is not None  # one process
+        reports.append(found.report)
+    return reports
+
+
+def _sources(
+    pipeline: Pipeline, dataset: FolderDataset, data: Path, folder: Path, size: tuple[int, int]
+) -> list[PictureSource]:
+    torch.manual_seed(0)
+    untrained = Pipeline(type(pipeline.model)(pipeline.model.config), "cpu")
+    real = FolderPictures(data / "val" / "images", dataset.names, size)
+    colors = FolderPictures(_write_colors(dataset, folder / "colors"), dataset.names, size)
+    real.title, colors.title = "real photos", "coloured layouts"
+    return [
+        ModelPictures(pipeline, PROTOCOL, "shipped model"),
+        ModelPictures(untrained, PROTOCOL, "untrained"),
+        colors,
+        real,
+    ]
+
+
+def _write_colors(dataset: FolderDataset, folder: Path) -> Path:
+    """The layouts in their classes' colours, as if they were pictures."""
+    folder.mkdir()
+    for index, name in enumerate(dataset.names):
+        colors = dataset.labels.colorize(dataset.sample(index).label_map)
+        Image.fromarray(colors).save(folder / f"{name}.png")
+    return folder
+
+
+def _first_pairs(data: Path, folder: Path) -> Path:
+    """A copy of the first pairs of each split."""
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (folder / split / kind).mkdir(parents=True)
+            for file in sorted((data / split / kind).iterdir())[:QUICK]:
+                shutil.copy(file, folder / split / kind / file.name)
+    return folder
+
+
+if __name__ == "__main__":
+    main()

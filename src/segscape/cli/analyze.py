@@ -1,0 +1,131 @@
+"""`segscape analyze`: look into a trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segscape.cli.options import prepare_folder
+from segscape.errors import SegscapeError
+
+if TYPE_CHECKING:
+    from segscape.data import FolderDataset
+    from segscape.evaluation.modulation import ModulationAnalysis
+    from segscape.labels import LabelSet
+    from segscape.layout import Layout
+
+analyze = typer.Typer(name="analyze", no_args_is_help=True, help="Look into a trained model: what its layers learned.")
+
+
+@analyze.callback()
+def _analyze() -> None:
+    """Look into a trained model: what its layers learned."""
+
+
+@analyze.command()
+def modulation(
+    data: Annotated[
+        Path, typer.Option(help="Folder with val/labels or labels (and images beside), or a folder of label maps.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for report.md, analysis.json and the figures.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hugging Face id of a model; the shipped one by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which part of the data: train, val.")] = "val",
+    images: Annotated[int, typer.Option(min=1, help="How many label maps at most, spread over the data.")] = 100,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Classes of the histograms; the five most frequent by default."),
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(metavar="I,J,...", help="Channels to map; the three that vary most by default.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Name of a norm to map beside the highest SPADE one; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print analysis.json in place of the tables.")] = False,
+) -> None:
+    """Measure how far the class alone determines gamma and beta in every norm, and draw what the norms learned.
+
+    Figures 2 and 3 of the CLADE paper for SPADE; tables and nearest classes for CLADE; the response to the position
+    for CLADE-ICPE.
+    """
+    wanted = _channels(channels)
+    prepare_folder(out)
+
+    from segscape.evaluation.modulation import analyse_modulation
+    from segscape.evaluation.modulation_report import write_report
+    from segscape.extras import require
+    from segscape.inference import Pipeline
+
+    require("matplotlib", "eval")  # before the work, not after it
+    pipeline = Pipeline.from_pretrained(model, device)
+    chosen = None if classes is None else _classes(pipeline.labels, classes)
+    dataset = open_layouts(data, pipeline.labels, split)
+    count = min(images, len(dataset))
+    analysis = analyse_modulation(
+        pipeline.model,
+        _layouts(dataset, count),
+        layers=layer or (),
+        channels=wanted,
+        examples=(0, count // 2),
+    )
+    title = f"Modulation of {pipeline.model.config.model} on {data.name}"
+    figures = write_report(analysis, out, title, analysis.frequent_classes() if chosen is None else chosen)
+    _print(analysis, as_json)
+    if not as_json:
+        print(f"\n{len(figures)} figures, analysis.json and report.md in {out.resolve()}")
+
+
+def open_layouts(folder: Path, labels: LabelSet, split: str) -> FolderDataset:
+    """The pairs of a folder as every command reads them; or, where it holds files only, its label maps.
+
+    Raises:
+        DataError: neither is there, or files do not pair up.
+    """
+    from segscape.data.folder import FolderDataset
+    from segscape.data.open import open_pairs
+
+    if folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir()):
+        return FolderDataset(None, folder, labels)
+    return open_pairs(folder, labels, split)
+
+
+def _layouts(dataset: FolderDataset, count: int) -> Iterator[Layout]:
+    """`count` layouts, evenly spread over the data."""
+    from tqdm import tqdm
+
+    from segscape.layout import Layout
+
+    for place in tqdm(range(count), unit="layout", disable=None):
+        sample = dataset.sample(place * len(dataset) // count)
+        yield Layout.from_array(sample.label_map, dataset.labels, sample.instance_map)
+
+
+def _classes(labels: LabelSet, names: str) -> tuple[int, ...]:
+    return tuple(labels.index(name.strip()) for name in names.split(","))
+
+
+def _channels(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise SegscapeError(f"--channels {text!r} is no list of channels: write it like 0,3,7.")
+    return [int(part) for part in parts]
+
+
+def _print(analysis: ModulationAnalysis, as_json: bool) -> None:
+    from segscape.evaluation.modulation_report import as_json as numbers
+    from segscape.evaluation.modulation_report import skipped_sentence, text_tables
+
+    if as_json:
+        print(json.dumps(numbers(analysis), indent=1, ensure_ascii=False))
+        return
+    parts = [table.plain() for table in text_tables(analysis)]
+    print("\n\n".join([*parts, *filter(None, [skipped_sentence(analysis)])]))

@@ -1,0 +1,1 @@
+"""Measuring: fidelity, agreement, diversity, cost, and the analysis of modulation."""

@@ -1,0 +1,145 @@
+"""Where the evaluated pictures come from: a model, or a folder of pictures that any other code has made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol as Interface
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segscape.data.folder import IMAGE_SUFFIXES
+from segscape.data.sample import Batch
+from segscape.errors import DataError, LayoutError
+from segscape.evaluation.protocol import Protocol
+from segscape.evaluation.reference import read_resized
+from segscape.inference import Pipeline
+from segscape.layout import Size
+from segscape.position import PositionRule
+from segscape.style import Style
+
+Pictures = npt.NDArray[np.uint8]
+
+
+class PictureSource(Interface):
+    """Gives the pictures of layouts.
+
+    Attributes:
+        title: what to call it in reports.
+        multimodal: whether a layout has more than one picture.
+        position_rule: the positional encoding that the layouts must bring; None for none.
+    """
+
+    title: str
+    multimodal: bool
+    position_rule: PositionRule | None
+
+    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
+        """Pictures uint8 `[N, H, W, 3]` of N layouts, which are number `indices` of the data.
+
+        `draw` numbers the pictures of one layout, where there are several.
+        """
+        ...
+
+
+class ModelPictures:
+    """Pictures that a model generates by a protocol.
+
+    Args:
+        pipeline: holds the model.
+        protocol: how outputs become pixels, and where styles come from.
+        title: what to call the model.
+    """
+
+    def __init__(self, pipeline: Pipeline, protocol: Protocol, title: str) -> None:
+        self.model, self.device = pipeline.model, pipeline.device
+        self.protocol = protocol
+        self.title = title
+        self.multimodal = self.model.config.latent_dim is not None
+        self.position_rule = self.model.config.encoding_rule
+
+    def require_size(self, size: Size) -> None:
+        """Raise LayoutError if the model cannot generate pictures of this (height, width)."""
+        config = self.model.config
+        if config.fixed_size and size != config.image_size:
+            raise LayoutError(
+                f"{self.title} works at {config.image_size[0]}x{config.image_size[1]} only, "
+                f"not at {size[0]}x{size[1]}: leave --size out."
+            )
+        if any(side % config.size_multiple for side in size):
+            nearest = "x".join(str(max(1, round(side / config.size_multiple)) * config.size_multiple) for side in size)
+            raise LayoutError(
+                f"{self.title} needs a height and a width that are multiples of {config.size_multiple}, not "
+                f"{size[0]}x{size[1]}: give --size {nearest}."
+            )
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
+        """As `PictureSource`; the noise of a style depends on (seed, index, draw) only.
+
+        On the CPU the model sees one layout at a time, so that a picture is the same bits in every batch.
+        """
+        at_once = 1 if self.device.type == "cpu" else len(indices)
+        parts = (slice(start, start + at_once) for start in range(0, len(indices), at_once))
+        return np.concatenate([self._pictures(batch, indices, part, draw) for part in parts])
+
+    def _pictures(self, batch: Batch, indices: Sequence[int], part: slice, draw: int) -> Pictures:
+        layout = batch.layout[part].to(self.device)
+        return self.protocol.quantize(self.model(layout, self._style(batch.images[part], indices[part], draw)))
+
+    def _style(self, photos: Tensor, indices: Sequence[int], draw: int) -> Style | None:
+        dimensions = self.model.config.latent_dim
+        if dimensions is None:
+            return None
+        noise = torch.cat([_noise(self.protocol.seed, index, draw, dimensions) for index in indices]).to(self.device)
+        if self.protocol.style == "prior":
+            return Style(noise)
+        mean, log_variance = self.model.encode(photos.to(self.device))
+        return Style(mean + (log_variance / 2).exp() * noise)
+
+
+class FolderPictures:
+    """Pictures in files, paired with the data by name; those of another size are resized (bicubic).
+
+    Args:
+        folder: holds NAME.png (or another image type) for each name of the data.
+        names: of the data's samples.
+        size: (height, width) of the evaluation.
+
+    Raises:
+        DataError: no folder, or a sample without a picture.
+    """
+
+    multimodal = False
+    position_rule: PositionRule | None = None
+
+    def __init__(self, folder: Path, names: Sequence[str], size: Size) -> None:
+        if not folder.is_dir():
+            raise DataError(f"--images {folder} is no folder: give the one that holds the pictures.")
+        found = {
+            path.relative_to(folder).with_suffix("").as_posix(): path
+            for path in sorted(folder.rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        }
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise DataError(
+                f"{folder} has no picture for {len(missing)} of {len(names)} layouts (first: {missing[0]}): a picture "
+                "has the name of its label map, apart from the suffix."
+            )
+        self.title = folder.resolve().name
+        self.files = [found[name] for name in names]
+        self.size = size
+
+    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
+        """As `PictureSource`; reads the files."""
+        return np.stack([read_resized(self.files[index], self.size) for index in indices])
+
+
+def _noise(seed: int, index: int, draw: int, dimensions: int) -> Tensor:
+    """`[1, D]` from N(0, 1), a function of the three numbers."""
+    key = int(np.random.SeedSequence([seed, index, draw]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.randn(1, dimensions, generator=torch.Generator().manual_seed(key))

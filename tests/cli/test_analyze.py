@@ -1,0 +1,69 @@
+"""`segscape analyze modulation`, from files to files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segscape.models import create_model
+from tests.cli.conftest import Run
+from tests.cli.test_main import HEAVY
+
+
+@pytest.fixture
+def scenes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with scenes in `val` and a tiny model."""
+    monkeypatch.chdir(tmp_path)
+    assert run("scenes", "--out", "data/val", "--count", 3, "--size", "48x80").code == 0
+    model = create_model("spade", labels="scenes", image_size=(32, 64), base_channels=1, hidden_channels=4)
+    model.save_pretrained(Path("spade"))
+    return tmp_path
+
+
+def test_spade_on_scenes(run: Run, scenes: Path) -> None:
+    options = ("--model", "spade", "--data", "data", "--classes", "sky, road", "--channels", "0")
+    result = run("analyze", "modulation", *options, "--layer", "blocks.2.norm_0", "--out", "out")
+    assert result.code == 0, result.err
+    assert "blocks.6.norm_1  SPADE  32x64" in result.out and "Nearest classes" not in result.out
+    assert "5 figures, analysis.json and report.md in" in result.out
+    assert Path("out/maps-blocks.2.norm_0.png").is_file() and Path("out/maps-blocks.6.norm_1.png").is_file()
+    assert json.loads(Path("out/analysis.json").read_text())["layouts"] == 3
+
+
+def test_label_maps_alone_are_enough_and_json_is_printed(run: Run, scenes: Path) -> None:
+    options = ("--model", "spade", "--images", 2, "--classes", "sky", "--out", "out", "--json")
+    result = run("analyze", "modulation", "--data", "data/val/labels", *options)
+    assert result.code == 0, result.err
+    numbers = json.loads(result.out)
+    assert numbers == json.loads(Path("out/analysis.json").read_text()) and numbers["layouts"] == 2
+    assert "# Modulation of spade on labels" in Path("out/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--channels", "a"), "--channels 'a' is no list of channels"),
+        (("--channels", "0,99"), "has no channel 99"),
+        (("--classes", "skye"), "did you mean 'sky'"),
+        (("--layer", "blocks.0"), "'blocks.0' is no norm"),
+        (("--split", "test"), "test/images"),
+    ],
+)
+def test_wrong_options_are_one_line(run: Run, scenes: Path, options: tuple[str, str], message: str) -> None:
+    result = run("analyze", "modulation", "--model", "spade", "--data", "data", "--out", "out", *options)
+    assert result.code == 2 and len(result.errors) == 1 and message in result.errors[0]
+
+
+@pytest.mark.parametrize("arguments", [["analyze", "--help"], ["analyze", "modulation", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom segscape.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as leaving:\n    assert not leaving.code\n"
+        f"print('heavy:', [name for name in {(*HEAVY, 'matplotlib')!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("heavy: []\n") and "modulation" in done.stdout
