@@ -1,7 +1,7 @@
 """Quality of the shipped model on CamVid's validation layouts, between a floor and a ceiling measured in the same run.
 
-The floor is the same network without training and the coloured layouts themselves; the ceiling is the real photographs of
-the same layouts. `--quick` takes eight layouts of each split, so that its numbers only show that the script works.
+The floor is the same network without training and the coloured layouts themselves; the ceiling is the real photographs
+of the same layouts. `--quick` takes eight layouts of each split, so that its numbers only show that the script works.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from PIL import Image
 
 from segscape.data.folder import FolderDataset
 from segscape.data.open import open_pairs
+from segscape.evaluation.agreement.mapping import ClassMapping
+from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
 from segscape.evaluation.evaluate import Judge, evaluate
-from segscape.evaluation.extractors import open_extractor
-from segscape.evaluation.mapping import ClassMapping
+from segscape.evaluation.fidelity.extractors import open_extractor
+from segscape.evaluation.fidelity.reference import open_reference
 from segscape.evaluation.protocol import PROTOCOLS
-from segscape.evaluation.reference import open_reference
-from segscape.evaluation.report import Report
-from segscape.evaluation.segmenters import default_segmenter, open_segmenter
+from segscape.evaluation.report.report import Report
+from segscape.evaluation.report.table import score_table
 from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
-from segscape.evaluation.table import score_table
 from segscape.evaluation.timing import machine
 from segscape.inference import Pipeline
 

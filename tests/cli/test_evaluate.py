@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from segscape.data.procedural import ProceduralScenes
-from segscape.evaluation.report import Report
+from segscape.evaluation.report.report import Report
 from segscape.models import create_model
 from tests.cli.conftest import Run
 from tests.evaluation.conftest import write_scenes

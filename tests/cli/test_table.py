@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segscape.evaluation.report import Report
+from segscape.evaluation.report.report import Report
 from segscape.evaluation.score import Score
 from tests.cli.conftest import Run
 

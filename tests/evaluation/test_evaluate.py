@@ -15,13 +15,13 @@ from torch import Tensor
 from segscape.data.folder import FolderDataset
 from segscape.data.open import open_pairs
 from segscape.errors import EvaluationError, LayoutError
+from segscape.evaluation.agreement.mapping import ClassMapping
+from segscape.evaluation.agreement.segmenters import CallableSegmenter
+from segscape.evaluation.diversity.lpips import PerceptualDistance, lite0_distance
 from segscape.evaluation.evaluate import DiversityPlan, Evaluation, Judge, evaluate, spread
-from segscape.evaluation.extractors import MetricNames
-from segscape.evaluation.lpips import PerceptualDistance, lite0_distance
-from segscape.evaluation.mapping import ClassMapping
+from segscape.evaluation.fidelity.extractors import MetricNames
+from segscape.evaluation.fidelity.reference import open_reference
 from segscape.evaluation.protocol import PROTOCOLS, Protocol
-from segscape.evaluation.reference import open_reference
-from segscape.evaluation.segmenters import CallableSegmenter
 from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
 from segscape.inference import Pipeline
 from segscape.labels import LABEL_SETS
@@ -197,8 +197,8 @@ def test_a_style_belongs_to_its_image(models: dict[str, Pipeline], val: FolderDa
 def test_statistics_give_the_frechet_distance_alone(
     models: dict[str, Pipeline], val: FolderDataset, pairs: Path, tmp_path: Path
 ) -> None:
-    from segscape.evaluation.fidelity import FeatureStatistics
-    from segscape.evaluation.reference import read_resized
+    from segscape.evaluation.fidelity.distances import FeatureStatistics
+    from segscape.evaluation.fidelity.reference import read_resized
 
     files = open_pairs(pairs, SCENES, "train").image_files.values()
     images = np.stack([read_resized(file, SIZE) for file in files])
@@ -231,8 +231,8 @@ def test_one_pair_has_no_statistics(models: dict[str, Pipeline], pairs: Path, tm
 
 
 def test_a_reference_that_cannot_serve_is_found_before_anything_is_made(val: FolderDataset, pairs: Path) -> None:
-    from segscape.evaluation.fidelity import FeatureStatistics
-    from segscape.evaluation.reference import Reference
+    from segscape.evaluation.fidelity.distances import FeatureStatistics
+    from segscape.evaluation.fidelity.reference import Reference
 
     source = FolderPictures(pairs / "val" / "images", val.names, SIZE)
     one = Reference("one", (pairs / "val" / "images" / "0.png",))

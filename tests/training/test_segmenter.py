@@ -14,7 +14,7 @@ from PIL import Image
 from segscape.data.open import open_pairs
 from segscape.data.sample import Sample, image_tensor
 from segscape.errors import ConfigError, DataError, TrainingError
-from segscape.evaluation.unet import UNet
+from segscape.evaluation.agreement.unet import UNet
 from segscape.labels import LABEL_SETS, LabelSet
 from segscape.training import segmenter
 from segscape.training.segmenter import IGNORED, Augmentation, class_weights, train_segmenter

@@ -14,7 +14,7 @@ from segscape.errors import SegscapeError
 
 if TYPE_CHECKING:
     from segscape.data import FolderDataset
-    from segscape.evaluation.modulation import ModulationAnalysis
+    from segscape.evaluation.modulation.measuring import ModulationAnalysis
     from segscape.labels import LabelSet
     from segscape.layout import Layout
 
@@ -58,8 +58,8 @@ def modulation(
     wanted = _channels(channels)
     prepare_folder(out)
 
-    from segscape.evaluation.modulation import analyse_modulation
-    from segscape.evaluation.modulation_report import write_report
+    from segscape.evaluation.modulation.measuring import analyse_modulation
+    from segscape.evaluation.modulation.report import write_report
     from segscape.extras import require
     from segscape.inference import Pipeline
 
@@ -121,8 +121,8 @@ def _channels(text: str | None) -> list[int] | None:
 
 
 def _print(analysis: ModulationAnalysis, as_json: bool) -> None:
-    from segscape.evaluation.modulation_report import as_json as numbers
-    from segscape.evaluation.modulation_report import skipped_sentence, text_tables
+    from segscape.evaluation.modulation.report import as_json as numbers
+    from segscape.evaluation.modulation.report import skipped_sentence, text_tables
 
     if as_json:
         print(json.dumps(numbers(analysis), indent=1, ensure_ascii=False))

@@ -13,7 +13,7 @@ from segscape.errors import EvaluationError, SegscapeError
 if TYPE_CHECKING:
     from segscape.data import FolderDataset
     from segscape.evaluation.evaluate import DiversityPlan, Judge
-    from segscape.evaluation.extractors import Extractor
+    from segscape.evaluation.fidelity.extractors import Extractor
     from segscape.evaluation.protocol import Protocol
     from segscape.evaluation.score import Score
     from segscape.evaluation.sources import PictureSource
@@ -86,10 +86,10 @@ def evaluate(
 
     from segscape.data.open import open_pairs
     from segscape.evaluation.evaluate import evaluate as measure
+    from segscape.evaluation.fidelity.reference import open_reference
     from segscape.evaluation.processes import joined_processes
     from segscape.evaluation.protocol import find_protocol
-    from segscape.evaluation.reference import open_reference
-    from segscape.evaluation.report import screen_table, write_report
+    from segscape.evaluation.report.report import screen_table, write_report
     from segscape.evaluation.timing import machine
 
     rules = find_protocol(protocol)
@@ -202,7 +202,7 @@ def _cost(pipeline: Pipeline, size: Size) -> list[Score]:
 
 
 def _extractor(name: str, path: Path | None, device: str) -> Extractor | None:
-    from segscape.evaluation.extractors import open_extractor
+    from segscape.evaluation.fidelity.extractors import open_extractor
     from segscape.inference.pipeline import choose_device
 
     return None if name == "none" else open_extractor(name, path, choose_device(device))
@@ -210,9 +210,9 @@ def _extractor(name: str, path: Path | None, device: str) -> Extractor | None:
 
 def _judge(name: str | None, mapping: Path | None, labels: LabelSet, device: str) -> Judge | None:
     """The segmenter that --segmenter names, else the one that comes with the label set, if any."""
+    from segscape.evaluation.agreement.mapping import ClassMapping
+    from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
     from segscape.evaluation.evaluate import Judge
-    from segscape.evaluation.mapping import ClassMapping
-    from segscape.evaluation.segmenters import default_segmenter, open_segmenter
     from segscape.inference.pipeline import choose_device
 
     where = default_segmenter(labels) if name is None else None if name == "none" else name
@@ -227,8 +227,8 @@ def _judge(name: str | None, mapping: Path | None, labels: LabelSet, device: str
 
 
 def _plan(numbers: tuple[int, int], distance: str, device: str) -> DiversityPlan | None:
+    from segscape.evaluation.diversity.lpips import open_distance
     from segscape.evaluation.evaluate import DiversityPlan
-    from segscape.evaluation.lpips import open_distance
     from segscape.inference.pipeline import choose_device
 
     layouts, pictures = numbers

@@ -12,7 +12,7 @@ from segscape.cli.options import parse_labels, parse_size, prepare_folder
 from segscape.errors import EvaluationError, TrainingError
 
 if TYPE_CHECKING:
-    from segscape.evaluation.agreement import Agreement
+    from segscape.evaluation.agreement.confusion import Agreement
     from segscape.labels import LabelSet
 
 app = typer.Typer(no_args_is_help=True, help="Train and score the networks that judge generated pictures.")
@@ -114,8 +114,8 @@ def score(
     wanted = None if size is None else parse_size(size)
 
     from segscape.data.open import open_pairs
-    from segscape.evaluation.mapping import ClassMapping
-    from segscape.evaluation.segmenters import UNetSegmenter, agreement_on_photographs, open_segmenter
+    from segscape.evaluation.agreement.mapping import ClassMapping
+    from segscape.evaluation.agreement.segmenters import UNetSegmenter, agreement_on_photographs, open_segmenter
     from segscape.models.generator import as_label_set
 
     given = None if labels is None else as_label_set(parse_labels(labels))
@@ -136,7 +136,7 @@ def score(
 
 def _shipped(labels: LabelSet | None) -> Path:
     """The folder of the shipped segmenter, for its classes or where no label set is given."""
-    from segscape.evaluation.segmenters import default_segmenter
+    from segscape.evaluation.agreement.segmenters import default_segmenter
     from segscape.labels import LABEL_SETS
 
     folder = default_segmenter(labels or LABEL_SETS["camvid"])

@@ -35,8 +35,8 @@ def table(
 
     Scores that were measured by different protocols never share a column.
     """
-    from segscape.evaluation.report import Report
-    from segscape.evaluation.table import FORMATS, score_table, split_metrics
+    from segscape.evaluation.report.report import Report
+    from segscape.evaluation.report.table import FORMATS, score_table, split_metrics
 
     loaded = [Report.load(path) for path in reports]
     titles = [report.title for report in loaded]

@@ -21,19 +21,19 @@ from segscape.data.sample import Batch, Dataset, collate, image_array
 from segscape.data.transforms import Preprocess
 from segscape.data.view import TrainingView
 from segscape.errors import EvaluationError
-from segscape.evaluation.agreement import Agreement
-from segscape.evaluation.diversity import Variety, variety
-from segscape.evaluation.extractors import Extractor
-from segscape.evaluation.fidelity import FeatureStatistics
-from segscape.evaluation.lpips import PerceptualDistance
-from segscape.evaluation.mapping import ClassMapping
+from segscape.evaluation.agreement.confusion import Agreement
+from segscape.evaluation.agreement.mapping import ClassMapping
+from segscape.evaluation.agreement.segmenters import Segmenter
+from segscape.evaluation.diversity.lpips import PerceptualDistance
+from segscape.evaluation.diversity.variety import Variety, variety
+from segscape.evaluation.fidelity.distances import FeatureStatistics
+from segscape.evaluation.fidelity.extractors import Extractor
+from segscape.evaluation.fidelity.reference import Reference, extract, reference_features
 from segscape.evaluation.processes import Processes
 from segscape.evaluation.protocol import Protocol
-from segscape.evaluation.reference import Reference, extract, reference_features
-from segscape.evaluation.report import Case, ClassScore, Report
+from segscape.evaluation.report.report import Case, ClassScore, Report
 from segscape.evaluation.score import Score
 from segscape.evaluation.scoring import agreement_scores, class_scores, diversity_scores, fidelity_scores
-from segscape.evaluation.segmenters import Segmenter
 from segscape.evaluation.sources import Pictures, PictureSource
 from segscape.files import write_atomically
 from segscape.labels import LabelSet

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segscape.evaluation.agreement import Agreement
-from segscape.evaluation.diversity import Diversity, Variety
-from segscape.evaluation.extractors import Extractor
-from segscape.evaluation.fidelity import FeatureStatistics, frechet_distance, kernel_distance, prdc, singularity_note
-from segscape.evaluation.lpips import PerceptualDistance
-from segscape.evaluation.reference import Features, Reference
-from segscape.evaluation.report import ClassScore
+from segscape.evaluation.agreement.confusion import Agreement
+from segscape.evaluation.diversity.lpips import PerceptualDistance
+from segscape.evaluation.diversity.variety import Diversity, Variety
+from segscape.evaluation.fidelity.distances import (
+    FeatureStatistics,
+    frechet_distance,
+    kernel_distance,
+    prdc,
+    singularity_note,
+)
+from segscape.evaluation.fidelity.extractors import Extractor
+from segscape.evaluation.fidelity.reference import Features, Reference
+from segscape.evaluation.report.report import ClassScore
 from segscape.evaluation.score import Score
 from segscape.labels import LabelSet
 

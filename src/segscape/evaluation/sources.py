@@ -14,8 +14,8 @@ from torch import Tensor
 from segscape.data.folder import IMAGE_SUFFIXES
 from segscape.data.sample import Batch
 from segscape.errors import DataError, LayoutError
+from segscape.evaluation.fidelity.reference import read_resized
 from segscape.evaluation.protocol import Protocol
-from segscape.evaluation.reference import read_resized
 from segscape.inference import Pipeline
 from segscape.layout import Size
 from segscape.position import PositionRule

@@ -19,9 +19,9 @@ from segscape.data.sample import Dataset, Sample, image_tensor
 from segscape.data.transforms import Preprocess
 from segscape.data.view import TrainingOrder
 from segscape.errors import ConfigError, DataError, TrainingError
-from segscape.evaluation.mapping import ClassMapping
-from segscape.evaluation.segmenters import UNetSegmenter, agreement_on_photographs
-from segscape.evaluation.unet import EncoderName, UNet, UNetConfig
+from segscape.evaluation.agreement.mapping import ClassMapping
+from segscape.evaluation.agreement.segmenters import UNetSegmenter, agreement_on_photographs
+from segscape.evaluation.agreement.unet import EncoderName, UNet, UNetConfig
 from segscape.files import write_atomically
 from segscape.labels import LabelSet
 from segscape.layout import Size
