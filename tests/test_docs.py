@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from segscape.cli import app
@@ -46,6 +47,8 @@ COMMANDS = [
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_have_the_options_that_are_shown(line: str) -> None:
     words = shlex.split(line[line.index("segscape ") :])
-    shown = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"})
+    inner = getattr(get_command(app).commands[words[1]], "commands", {})  # type: ignore[attr-defined]
+    command = words[1:3] if inner else words[1:2]
+    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     assert all(word in shown.output for word in words if word.startswith("--"))

@@ -14,7 +14,7 @@ from segscape.errors import SegscapeError
 
 if TYPE_CHECKING:
     from segscape.data import FolderDataset
-    from segscape.evaluation.modulation.measuring import ModulationAnalysis
+    from segscape.evaluation.modulation.analysis import ModulationAnalysis
     from segscape.labels import LabelSet
     from segscape.layout import Layout
 
@@ -58,7 +58,7 @@ def modulation(
     wanted = _channels(channels)
     prepare_folder(out)
 
-    from segscape.evaluation.modulation.measuring import analyse_modulation
+    from segscape.evaluation.modulation.analysis import analyse_modulation
     from segscape.evaluation.modulation.report import write_report
     from segscape.extras import require
     from segscape.inference import Pipeline

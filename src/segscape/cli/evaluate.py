@@ -63,6 +63,7 @@ def evaluate(
         str, typer.Option(metavar="LAYOUTSxPICTURES", help="For multi-modal models; 0x0 leaves it out.")
     ] = "20x5",
     distance: Annotated[str, typer.Option(help="Of the diversity: lpips, efficientnet-lite0, or auto.")] = "auto",
+    distance_path: Annotated[Path | None, typer.Option(help="File of the AlexNet weights of LPIPS.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the styles; the protocol's (0) by default.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; changes no score.")] = 4,
     cost: Annotated[bool, typer.Option(help="Also count and time the model.")] = True,
@@ -103,7 +104,7 @@ def evaluate(
         source = _source(pipeline, model, images, dataset, target, rules)
         extractor = _extractor(features, features_path, device)
         judge = _judge(segmenter, mapping, label_set, device)
-        plan = _plan(plan_numbers, distance, device) if source.multimodal else None
+        plan = _plan(plan_numbers, distance, distance_path, device) if source.multimodal else None
         real = None if extractor is None else open_reference(rules.reference, data, label_set)
         if processes.first:
             prepare_folder(out)
@@ -226,10 +227,12 @@ def _judge(name: str | None, mapping: Path | None, labels: LabelSet, device: str
     return Judge(segmenter, ClassMapping.from_file(mapping, segmenter.classes, labels))
 
 
-def _plan(numbers: tuple[int, int], distance: str, device: str) -> DiversityPlan | None:
+def _plan(numbers: tuple[int, int], distance: str, path: Path | None, device: str) -> DiversityPlan | None:
     from segscape.evaluation.diversity.lpips import open_distance
     from segscape.evaluation.evaluate import DiversityPlan
     from segscape.inference.pipeline import choose_device
 
     layouts, pictures = numbers
-    return DiversityPlan(open_distance(distance, choose_device(device)), layouts, pictures) if layouts else None
+    if not layouts:
+        return None
+    return DiversityPlan(open_distance(distance, choose_device(device), alexnet=path), layouts, pictures)

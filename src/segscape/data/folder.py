@@ -42,9 +42,9 @@ class FolderDataset:
         instances: Path | str | None = None,
     ) -> None:
         self.labels = labels
-        self._label_files = _files_by_stem(labels_dir, "label map", MAP_SUFFIXES)
-        self._image_files = _files_by_stem(images, "image", IMAGE_SUFFIXES)
-        self._instance_files = _files_by_stem(instances, "instance map", MAP_SUFFIXES)
+        self._label_files = files_by_name(labels_dir, "label map", MAP_SUFFIXES)
+        self._image_files = {} if images is None else files_by_name(images, "image")
+        self._instance_files = {} if instances is None else files_by_name(instances, "instance map", MAP_SUFFIXES)
         self.names: tuple[str, ...] = tuple(sorted(self._label_files))
         partners = {"image": self._image_files, "instance map": self._instance_files}
         given = {kind: files for kind, files in partners.items() if files}
@@ -77,10 +77,17 @@ class FolderDataset:
         )
 
 
-def _files_by_stem(folder: Path | str | None, kind: str, suffixes: frozenset[str]) -> dict[str, Path]:
-    """Files of a folder by relative path without suffix; nothing for no folder."""
-    if folder is None:
-        return {}
+def files_by_name(folder: Path | str, kind: str, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """The files of a folder and its subfolders by relative path without suffix, sorted; hidden ones are passed over.
+
+    Args:
+        folder: where to look.
+        kind: what the files are, for messages.
+        suffixes: in lower case; the file types to take.
+
+    Raises:
+        DataError: no folder, no such files in it, or two of one name.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"

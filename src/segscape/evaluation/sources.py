@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segscape.data.folder import IMAGE_SUFFIXES
+from segscape.data.folder import files_by_name
 from segscape.data.sample import Batch
 from segscape.errors import DataError, LayoutError
 from segscape.evaluation.fidelity.reference import read_resized
@@ -110,20 +110,14 @@ class FolderPictures:
         size: (height, width) of the evaluation.
 
     Raises:
-        DataError: no folder, or a sample without a picture.
+        DataError: no folder or no pictures in it, or a sample without one.
     """
 
     multimodal = False
     position_rule: PositionRule | None = None
 
     def __init__(self, folder: Path, names: Sequence[str], size: Size) -> None:
-        if not folder.is_dir():
-            raise DataError(f"--images {folder} is no folder: give the one that holds the pictures.")
-        found = {
-            path.relative_to(folder).with_suffix("").as_posix(): path
-            for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        }
+        found = files_by_name(folder, "picture")
         missing = [name for name in names if name not in found]
         if missing:
             raise DataError(

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from segscape.data.folder import IMAGE_SUFFIXES, FolderDataset
+from segscape.data.folder import FolderDataset, files_by_name
 from segscape.data.open import open_pairs
 from segscape.errors import DataError, EvaluationError
 from segscape.files import write_atomically
@@ -190,8 +190,7 @@ class _FolderSource:
     labels: LabelSet | None = None
 
     def __init__(self, folder: Path) -> None:
-        files = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
-        self.files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+        self.files = files_by_name(folder, "picture")
 
     def has(self, item: str) -> bool:
         return item in self.files

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segscape.evaluation.modulation.measuring import ModulationAnalysis, analyse_modulation
+from segscape.evaluation.modulation.analysis import ModulationAnalysis, analyse_modulation
 from segscape.evaluation.modulation.report import as_json, skipped_sentence, text_tables, write_report
 from segscape.labels import LABEL_SETS
 from segscape.layout import Layout

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from segscape.data.folder import IMAGE_SUFFIXES
+from segscape.data.folder import files_by_name
 from segscape.data.open import has_splits, open_pairs
 from segscape.errors import DataError, EvaluationError
 from segscape.evaluation.fidelity.distances import FeatureStatistics
@@ -83,12 +83,7 @@ def open_reference(where: str, data: Path | str, labels: LabelSet) -> Reference 
         raise DataError(
             f"--reference {where} is neither train, val, a folder of images nor an .npz file of statistics."
         )
-    files_found = sorted(
-        f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")
-    )
-    if not files_found:
-        raise DataError(f"--reference {where} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return Reference(path.resolve().name, tuple(files_found))
+    return Reference(path.resolve().name, tuple(files_by_name(path, "real image").values()))
 
 
 def cache_folder() -> Path:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segscape.evaluation.modulation.class_moments import ClassHistogram, Floats
-from segscape.evaluation.modulation.measuring import (
+from segscape.evaluation.modulation.analysis import (
     QUANTITIES,
     ModulationAnalysis,
     ModulationHistogram,
     ModulationMaps,
     Quantity,
 )
+from segscape.evaluation.modulation.class_moments import ClassHistogram, Floats
 from segscape.evaluation.plotting import INK, new_figure, save_figure
 from segscape.extras import require
 from segscape.labels import LabelSet

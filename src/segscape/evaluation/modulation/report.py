@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from segscape.evaluation.modulation.analysis import QUANTITIES, ClassDependence, ModulationAnalysis
 from segscape.evaluation.modulation.class_tables import ClassTable, PositionFactor, nearest_classes, table_distances
 from segscape.evaluation.modulation.figures import (
     Figure,
@@ -19,7 +20,6 @@ from segscape.evaluation.modulation.figures import (
     draw_within_shares,
     size_text,
 )
-from segscape.evaluation.modulation.measuring import QUANTITIES, ClassDependence, ModulationAnalysis
 from segscape.evaluation.modulation.table_figures import (
     draw_distances,
     draw_position_encoding,

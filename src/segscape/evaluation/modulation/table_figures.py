@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segscape.evaluation.modulation.analysis import QUANTITIES, ModulationAnalysis, Quantity
 from segscape.evaluation.modulation.class_moments import Floats
 from segscape.evaluation.modulation.class_tables import ClassTable, PositionResponse, position_channels, table_distances
 from segscape.evaluation.modulation.figures import (
@@ -23,7 +24,6 @@ from segscape.evaluation.modulation.figures import (
     saved,
     size_text,
 )
-from segscape.evaluation.modulation.measuring import QUANTITIES, ModulationAnalysis, Quantity
 from segscape.evaluation.plotting import INK, new_figure
 from segscape.labels import LabelSet
 

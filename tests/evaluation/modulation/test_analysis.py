@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segscape.errors import EvaluationError, LayoutError
-from segscape.evaluation.modulation.measuring import QUANTITIES, ModulationAnalysis, analyse_modulation
+from segscape.evaluation.modulation.analysis import QUANTITIES, ModulationAnalysis, analyse_modulation
 from segscape.labels import LabelClass, LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model

@@ -6,7 +6,7 @@ the paper shows histograms only.
 
 `y = normalised x * gamma + beta` throughout, so SPADE's gamma includes its `1 +`. Every class counts, the unknown one
 too, since the norms know it as any other. Tables of CLADE are in `class_tables.py`, drawing in
-`modulation_figures.py`, text in `modulation_report.py`.
+`figures.py`, text in `report.py`.
 """
 
 from __future__ import annotations
