@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from segscape.evaluation.complexity import count
-from segscape.evaluation.published import COSTS, SETTINGS, TABLE_III
-from segscape.evaluation.timing import Timing, machine, measure, thread_count
+from segscape.evaluation.cost.complexity import count
+from segscape.evaluation.cost.published import COSTS, SETTINGS, TABLE_III
+from segscape.evaluation.cost.timing import Timing, machine, measure, thread_count
 from segscape.layout import Size
 from segscape.models import create_model
 

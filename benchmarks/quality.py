@@ -18,6 +18,7 @@ from segscape.data.folder import FolderDataset
 from segscape.data.open import open_pairs
 from segscape.evaluation.agreement.mapping import ClassMapping
 from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
+from segscape.evaluation.cost.timing import machine
 from segscape.evaluation.evaluate import Judge, evaluate
 from segscape.evaluation.fidelity.extractors import open_extractor
 from segscape.evaluation.fidelity.reference import open_reference
@@ -25,7 +26,6 @@ from segscape.evaluation.protocol import PROTOCOLS
 from segscape.evaluation.report.report import Report
 from segscape.evaluation.report.table import score_table
 from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
-from segscape.evaluation.timing import machine
 from segscape.inference import Pipeline
 
 PROTOCOL = PROTOCOLS["clade"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segscape.evaluation import published
+from segscape.evaluation.cost import published
 from tests.cli.conftest import Run
 
 

@@ -86,12 +86,12 @@ def evaluate(
         raise EvaluationError(f"{out} holds a report already: choose another --out, or add --force.")
 
     from segscape.data.open import open_pairs
+    from segscape.evaluation.cost.timing import machine
     from segscape.evaluation.evaluate import evaluate as measure
     from segscape.evaluation.fidelity.reference import open_reference
     from segscape.evaluation.processes import joined_processes
     from segscape.evaluation.protocol import find_protocol
     from segscape.evaluation.report.report import screen_table, write_report
-    from segscape.evaluation.timing import machine
 
     rules = find_protocol(protocol)
     changes = {"seed": seed, "reference": reference}
@@ -195,8 +195,8 @@ def _source(
 
 
 def _cost(pipeline: Pipeline, size: Size) -> list[Score]:
-    from segscape.evaluation.complexity import count
-    from segscape.evaluation.timing import measure
+    from segscape.evaluation.cost.complexity import count
+    from segscape.evaluation.cost.timing import measure
 
     timing = measure(pipeline.model, size, device=pipeline.device, repetitions=TIMED)
     return [*count(pipeline.model, size).scores(), *timing.scores()]

@@ -17,9 +17,9 @@ from segscape.errors import EvaluationError
 from segscape.extras import require
 
 if TYPE_CHECKING:
-    from segscape.evaluation.complexity import Complexity
-    from segscape.evaluation.published import Reproduction
-    from segscape.evaluation.timing import Spread, Timing
+    from segscape.evaluation.cost.complexity import Complexity
+    from segscape.evaluation.cost.published import Reproduction
+    from segscape.evaluation.cost.timing import Spread, Timing
     from segscape.models.generator import Generator
 
 FIGURES = (".png", ".svg", ".pdf")
@@ -81,8 +81,8 @@ def profile(
         _table1(json_file)
         return
 
-    from segscape.evaluation.complexity import count, plot_layers
-    from segscape.evaluation.timing import machine, measure
+    from segscape.evaluation.cost.complexity import count, plot_layers
+    from segscape.evaluation.cost.timing import machine, measure
     from segscape.inference.pipeline import choose_device
 
     wanted = None if size is None else parse_size(size)
@@ -139,7 +139,7 @@ def _open(name: str, labels: str | None, size: tuple[int, int] | None, *, weight
     """The model of a name or folder; without `weights` a system of the registry takes no memory."""
     import torch
 
-    from segscape.evaluation.published import SETTINGS
+    from segscape.evaluation.cost.published import SETTINGS
     from segscape.models import create_model, list_models, load_model
 
     if name not in list_models():
@@ -164,8 +164,8 @@ def _shorten(name: str) -> str:
 
 
 def _print_profiles(profiles: Sequence[Profile], machine: dict[str, Any]) -> None:
-    from segscape.evaluation.complexity import PAPER_RULE, PLAIN_RULE
-    from segscape.evaluation.timing import TIME_RULE
+    from segscape.evaluation.cost.complexity import PAPER_RULE, PLAIN_RULE
+    from segscape.evaluation.cost.timing import TIME_RULE
 
     _print_row("", [entry.name for entry in profiles])
     _print_row("labels", [entry.labels for entry in profiles])
@@ -220,7 +220,7 @@ def _format_spread(spread: Spread) -> str:
 
 
 def _print_layers(entry: Profile) -> None:
-    from segscape.evaluation.complexity import average
+    from segscape.evaluation.cost.complexity import average
 
     print(f"\n{entry.name}: each norm beside the convolution after it, from deep to shallow")
     heads = ("norm", "size", "norm M", "conv M", "ratio %", "norm G", "conv G", "ratio %", "eq. par %", "eq. MAC %")
@@ -241,9 +241,9 @@ def _print_layers(entry: Profile) -> None:
 
 
 def _table1(json_file: Path | None) -> None:
-    from segscape.evaluation.complexity import PAPER_RULE, PLAIN_RULE
-    from segscape.evaluation.published import PAPER, reproduce_costs
-    from segscape.evaluation.timing import machine
+    from segscape.evaluation.cost.complexity import PAPER_RULE, PLAIN_RULE
+    from segscape.evaluation.cost.published import PAPER, reproduce_costs
+    from segscape.evaluation.cost.timing import machine
 
     counted = ("table", "dataset", "model", "params M", "paper", "", "MACs G", "FLOPs G", "paper", "")
     print(_TABLE1_ROW.format(*counted, "paper s", "paper, training GB"))
@@ -298,7 +298,7 @@ def _as_json(entry: Profile) -> dict[str, Any]:
 
 def _write(path: Path, machine: dict[str, Any], **content: Any) -> None:
     """Write JSON with the machine and the rules of counting."""
-    from segscape.evaluation.complexity import PAPER_RULE, PLAIN_RULE
+    from segscape.evaluation.cost.complexity import PAPER_RULE, PLAIN_RULE
     from segscape.files import write_atomically
 
     rules = {"macs": PLAIN_RULE, "paper_macs": PAPER_RULE}

@@ -26,8 +26,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import Self
 
+from segscape import __version__
 from segscape.errors import EvaluationError
-from segscape.evaluation.complexity import outermost_norms
+from segscape.evaluation.cost.complexity import outermost_norms
 from segscape.evaluation.score import Score
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
@@ -110,7 +111,12 @@ class Timing:
 
     def scores(self) -> list[Score]:
         """Run time and peak memory, for a report."""
-        run = f"{self.size[0]}x{self.size[1]}, {self.batch_size} per pass, {self.device}, {self.threads} threads"
+        computer = machine(self.device)
+        where = computer["processor"] if self.device == "cpu" else computer["device"]
+        run = (
+            f"{self.size[0]}x{self.size[1]}, {self.batch_size} per pass, {where}, {self.threads} CPU threads, "
+            f"PyTorch {computer['torch']}"
+        )
         time = f"{run}; {TIME_RULE}; {self.repetitions} repetitions after {self.warmup}"
         return [
             Score("Run time", self.total.median, "s", "lower", "cost", time),
@@ -263,7 +269,7 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def machine(device: torch.device | str = "cpu") -> dict[str, str | int]:
-    """What a measurement depends on: processor, cores, threads, device, and the versions of PyTorch and Python."""
+    """What a measurement depends on: processor, cores, threads, device, versions of PyTorch, Python and Segscape."""
     device = torch.device(device)
     return {
         "processor": _processor(),
@@ -272,6 +278,7 @@ def machine(device: torch.device | str = "cpu") -> dict[str, str | int]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
+        "segscape": __version__,
     }
 
 

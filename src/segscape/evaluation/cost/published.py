@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 
 from segscape.errors import EvaluationError
-from segscape.evaluation.complexity import Complexity, count
+from segscape.evaluation.cost.complexity import Complexity, count
 from segscape.layout import Size
 from segscape.models import create_model
 from segscape.models.generator import Generator

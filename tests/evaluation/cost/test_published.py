@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from segscape.errors import ConfigError, EvaluationError
-from segscape.evaluation import published
-from segscape.evaluation.published import (
+from segscape.evaluation.cost import published
+from segscape.evaluation.cost.published import (
     COSTS,
     SETTINGS,
     TABLE_III,

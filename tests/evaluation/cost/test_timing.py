@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from segscape import layout as layout_module
 from segscape.errors import EvaluationError, LayoutError
-from segscape.evaluation import timing
-from segscape.evaluation.timing import LiveTensors, Spread, machine, measure, regions, thread_count
+from segscape.evaluation.cost import timing
+from segscape.evaluation.cost.timing import LiveTensors, Spread, machine, measure, regions, thread_count
 from segscape.labels import LABEL_SETS, LabelSet
 from segscape.layout import Layout, instance_edges
 from segscape.models import create_model

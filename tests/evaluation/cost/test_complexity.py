@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.errors import LayoutError
-from segscape.evaluation import complexity
-from segscape.evaluation.complexity import Complexity, Cost, Pair, average, count, count_macs, outermost_norms
+from segscape.evaluation.cost import complexity
+from segscape.evaluation.cost.complexity import Complexity, Cost, Pair, average, count, count_macs, outermost_norms
 from segscape.layout import Layout
 from segscape.models import create_model
 from segscape.nn.conditional import ConditionalNorm
