@@ -201,6 +201,6 @@ def test_scores_say_how_they_were_measured() -> None:
     found = measure(tiny(), warmup=1, repetitions=2, threads=1)
     run_time, memory = found.scores()
     assert run_time.value == found.total.median and memory.value == found.memory.peak / 1e6
-    for part in ("32x32", "1 per pass", "cpu", "1 threads", "2 repetitions after 1", "median"):
+    for part in ("32x32", "1 per pass", "cpu", "1 CPU thread,", "2 repetitions after 1", "median"):
         assert part in run_time.protocol
     assert "inference" in memory.protocol and "tensors alive" in memory.protocol

@@ -114,7 +114,8 @@ class Timing:
         computer = machine(self.device)
         where = computer["processor"] if self.device == "cpu" else computer["device"]
         run = (
-            f"{self.size[0]}x{self.size[1]}, {self.batch_size} per pass, {where}, {self.threads} CPU threads, "
+            f"{self.size[0]}x{self.size[1]}, {self.batch_size} per pass, {where}, "
+            f"{self.threads} CPU thread{'s' * (self.threads != 1)}, "
             f"PyTorch {computer['torch']}"
         )
         time = f"{run}; {TIME_RULE}; {self.repetitions} repetitions after {self.warmup}"
