@@ -14,6 +14,7 @@ from segscape.errors import LabelMapError, LayoutError
 from segscape.label_files import write_label_map
 from segscape.labels import LABEL_SETS, LabelSet
 from segscape.layout import Layout, instance_edges
+from segscape.patterns import pattern_index
 from segscape.position import intra_class_position
 
 LABELS = LabelSet.numbered(5)
@@ -93,6 +94,32 @@ def test_derived_maps_are_made_once(layout, monkeypatch):
     again.append(layout.semantic_map((6, 8), edges=True))
     assert all(one is two for one, two in zip(first, again, strict=True))
     layout.position((3, 4))
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_patterns_are_those_of_labels_and_edges(layout, kernel_size):
+    plain = layout.patterns((6, 8), kernel_size=kernel_size)
+    seen = pattern_index(layout.at((6, 8)), 5, kernel_size)
+    assert plain.num_tokens == 5 and torch.equal(plain.index, seen.index) and torch.equal(plain.tokens, seen.tokens)
+    with_edges = layout.patterns((6, 8), kernel_size=kernel_size, edges=True)
+    centre = kernel_size**2 // 2
+    tokens = with_edges.tokens[with_edges.inner[with_edges.index][..., centre]][..., centre]
+    assert with_edges.num_tokens == 10
+    assert torch.equal(tokens // 2, layout.at((6, 8)))
+    assert torch.equal(tokens % 2, layout.edges((6, 8))[:, 0].long())
+
+
+def test_patterns_are_found_once_and_moved(layout):
+    assert layout.patterns() is layout.patterns((12, 16), kernel_size=3, edges=False)
+    kinds = [layout.patterns(), layout.patterns(edges=True), layout.patterns(kernel_size=1), layout.patterns((6, 8))]
+    assert len({id(kind) for kind in kinds}) == 4
+    moved = layout.to("meta").patterns((6, 8))
+    assert moved.index.device.type == "meta" and moved.num_patterns == layout.patterns((6, 8)).num_patterns
+
+
+def test_patterns_with_edges_need_an_instance_map():
+    with pytest.raises(LayoutError, match="no instance map"):
+        Layout(_random_map(1, 4, 4), LABELS).patterns(edges=True)
 
 
 def test_full_size_is_the_map_itself(layout):

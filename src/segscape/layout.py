@@ -1,7 +1,8 @@
 """The conditioning value of every generator: what should be where in the image.
 
 A :class:`Layout` holds indices, never one-hot maps. Whatever else a network needs (smaller maps, instance
-edges, the positional encoding, one-hot maps) is derived on first use at the size asked for, and kept.
+edges, the positional encoding, one-hot maps, distinct neighbourhoods) is derived on first use at the size asked for,
+and kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +22,13 @@ from torch import Tensor
 from segscape.errors import LayoutError
 from segscape.label_files import read_instance_map, read_label_map
 from segscape.labels import LabelSet
+from segscape.patterns import PatternIndex, pattern_index
 from segscape.position import PositionRule, intra_class_position
 
 Size = tuple[int, int]
 """``(height, width)``."""
+
+_Derived = TypeVar("_Derived", Tensor, PatternIndex)
 
 
 class Layout:
@@ -71,7 +75,7 @@ class Layout:
         self.instance_map: Final = None if instance_map is None else instance_map.long()
         self._edges = None if edges is None else edges.float()
         self._position = None if position is None else position.float()
-        self._cache: dict[tuple[object, ...], Tensor] = {}
+        self._cache: dict[tuple[object, ...], Any] = {}
 
     @classmethod
     def from_array(cls, label_map: NDArray[Any], labels: LabelSet, instance_map: NDArray[Any] | None = None) -> Layout:
@@ -176,6 +180,24 @@ class Layout:
             ("semantic", *size), lambda: torch.cat([_one_hot(labels, self.num_classes), edge_map], dim=1)
         )
 
+    def patterns(self, size: Size | None = None, *, kernel_size: int = 3, edges: bool = False) -> PatternIndex:
+        """The distinct neighbourhoods that two convolutions of :meth:`semantic_map` see around a pixel.
+
+        Args:
+            size: ``(h, w)`` of the map, by default the full size.
+            kernel_size: Of both convolutions; odd.
+            edges: Whether the edge map is seen too. A token is then ``2 * label + edge``, else the label.
+
+        Raises:
+            LayoutError: When ``edges`` is asked of a layout without an instance map.
+            ValueError: When the kernel size is even or not positive.
+        """
+        size = self.size if size is None else size
+        return self._remember(
+            ("patterns", kernel_size, edges, *size),
+            lambda: pattern_index(self._tokens(size, edges), self.num_classes * (1 + edges), kernel_size),
+        )
+
     def to(self, device: torch.device | str) -> Layout:
         """The same layout on another device, with what was derived so far."""
         if torch.device(device) == self.device:
@@ -252,6 +274,9 @@ class Layout:
         encoded = np.stack([intra_class_position(label_map, rule) for label_map in maps])
         return torch.from_numpy(encoded).to(self.device)
 
+    def _tokens(self, size: Size, edges: bool) -> Tensor:
+        return 2 * self.at(size) + self.edges(size)[:, 0].long() if edges else self.at(size)
+
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Layout:
         """A new layout, every given map of which went through ``change``."""
         return self._of([None if m is None else change(m) for m in self._maps])
@@ -272,12 +297,13 @@ class Layout:
             return whole
         return self._remember((kind, *size), lambda: _nearest(whole, size))
 
-    def _remember(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+    def _remember(self, key: tuple[object, ...], make: Callable[[], _Derived]) -> _Derived:
         """Look up or make; never an inference-mode tensor, so that a cached map can serve training too."""
         if key not in self._cache:
             with torch.inference_mode(False), torch.no_grad():
                 self._cache[key] = make()
-        return self._cache[key]
+        kept: _Derived = self._cache[key]
+        return kept
 
 
 def instance_edges(instance_map: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,25 @@ def test_label_maps_alone_are_enough_and_json_is_printed(run: Run, scenes: Path)
     numbers = json.loads(result.out)
     assert numbers == json.loads(Path("out/analysis.json").read_text()) and numbers["layouts"] == 2
     assert "# Modulation of spade on labels" in Path("out/report.md").read_text()
+
+
+def test_photos_are_not_needed(run: Run, scenes: Path) -> None:
+    with_photos = run("analyze", "modulation", "--model", "spade", "--data", "data", "--out", "out", "--json")
+    shutil.rmtree("data/val/images")
+    for where in ("data", "data/val"):
+        result = run("analyze", "modulation", "--model", "spade", "--data", where, "--out", "out", "--json")
+        assert result.code == 0, result.err
+        assert result.out == with_photos.out
+
+
+def test_a_model_with_instances_needs_their_maps(run: Run, scenes: Path) -> None:
+    options = {"labels": "scenes", "image_size": (32, 64), "base_channels": 1, "use_instances": True}
+    create_model("clade", **options).save_pretrained(Path("clade"))
+    command = ("analyze", "modulation", "--model", "clade", "--data", "data", "--out", "out")
+    assert run(*command).code == 0
+    shutil.rmtree("data/val/instances")
+    result = run(*command)
+    assert result.code == 2 and "the model needs instance maps and data has none" in result.errors[0]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_from_models_to_a_report(run: Run, contest: Path) -> None:
         (("--vote", "--report"), "one of --vote and --report"),
         (("--vote", "--json", "x.json"), "give it with --report"),
         (("--report",), "holds no study"),
+        (("--report", "--json", "nowhere/report.json"), "the folder nowhere does not exist"),
         (("--vote",), "--data"),
         (("--vote", "--data", "scenes", "--size", "9"), "--size"),
         (("--vote", "--data", "scenes"), "fewer than --items 40"),

@@ -105,6 +105,7 @@ def test_a_segmenter_of_the_users_own_pairs(run: Run, inside: Path) -> None:
         ("--model model --diversity 3", "--diversity '3'", "20x5"),
         ("--model model --diversity 3x1", "--diversity '3x1'", "2 or more"),
         ("--model nowhere", "nowhere", ""),
+        ("--model model --features none --segmenter none --no-cost", "nothing to measure", "leave out"),
     ],
 )
 def test_wrong_options_are_one_sentence(run: Run, inside: Path, options: str, found: str, remedy: str) -> None:
@@ -112,6 +113,16 @@ def test_wrong_options_are_one_sentence(run: Run, inside: Path, options: str, fo
     assert done.code == 2 and len(done.errors) == 1, (done.out, done.err)
     assert found in done.errors[0] and remedy in done.errors[0]
     assert "Traceback" not in done.err and not (inside / "out" / "report.json").exists()
+
+
+def test_the_numbers_are_not_lost_with_the_report(run: Run, inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "out/report.json")
+
+    monkeypatch.setattr("segscape.evaluation.report.report.write_report", full)
+    done = run("evaluate", "--data", "data", "--model", "model", "--out", "out", "--no-cost")
+    assert done.code == 2 and "No space left" in done.errors[0]
+    assert "FD-EfficientNetLite0" in done.out
 
 
 @pytest.mark.slow

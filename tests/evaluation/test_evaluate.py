@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from segscape.data.folder import FolderDataset
 from segscape.data.open import open_pairs
-from segscape.errors import EvaluationError, LayoutError
+from segscape.errors import DataError, EvaluationError, LabelMapError, LayoutError
 from segscape.evaluation.agreement.mapping import ClassMapping
 from segscape.evaluation.agreement.segmenters import CallableSegmenter
 from segscape.evaluation.diversity.lpips import PerceptualDistance, lite0_distance
-from segscape.evaluation.evaluate import DiversityPlan, Evaluation, Judge, evaluate, spread
+from segscape.evaluation.evaluate import DiversityPlan, Evaluation, Judge, _require_readable, evaluate, spread
 from segscape.evaluation.fidelity.extractors import MetricNames
 from segscape.evaluation.fidelity.reference import open_reference
+from segscape.evaluation.processes import Processes
 from segscape.evaluation.protocol import PROTOCOLS, Protocol
 from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
 from segscape.inference import Pipeline
@@ -247,6 +249,35 @@ def test_a_reference_that_cannot_serve_is_found_before_anything_is_made(val: Fol
                 reference=reference,
                 extractor=Thumbnail(),
             )
+
+
+def test_a_damaged_file_is_found_before_anything_is_made(
+    models: dict[str, Pipeline], val: FolderDataset, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(pairs / "val", tmp_path / "val")
+    made = ModelPictures(models["plain"], PROTOCOLS["clade"], "tiny")
+    read = FolderPictures(tmp_path / "val" / "images", val.names, SIZE)
+    seen: list[int] = []
+    monkeypatch.setattr(ModelPictures, "__call__", lambda *_: seen.append(1))
+    monkeypatch.setattr(FolderPictures, "__call__", lambda *_: seen.append(1))
+    photo, label_map = (tmp_path / "val" / kind / "5.png" for kind in ("images", "labels"))
+    photo.write_bytes(photo.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"images/5\.png"):
+        run(read, val, pairs)
+    with pytest.raises(DataError, match=r"images/5\.png"):
+        run(made, open_pairs(tmp_path, SCENES, "val"), pairs)
+    Image.fromarray(np.full((48, 64), 99, np.uint8)).save(label_map)
+    with pytest.raises(LabelMapError, match=r"labels/5\.png"):
+        _require_readable(made, FolderDataset(None, label_map.parent, SCENES), Processes())
+    assert not seen
+
+
+def test_a_model_of_damaged_weights_is_not_measured(pairs: Path, val: FolderDataset) -> None:
+    model = create_model("clade", labels="scenes", image_size=SIZE, base_channels=1)
+    with torch.no_grad():
+        next(weight for weight in model.parameters() if weight.ndim == 4).fill_(float("nan"))
+    with pytest.raises(EvaluationError, match="broken gave values that are not finite for '0'"):
+        run(ModelPictures(Pipeline(model, "cpu"), PROTOCOLS["clade"], "broken"), val, pairs)
 
 
 def test_spread_covers_both_ends() -> None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
-from torch import nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.errors import LayoutError
 from segscape.labels import LabelSet
 from segscape.layout import Layout
 from segscape.nn import SPADE
+from segscape.nn.spade import MAX_SHARE
 from tests.nn.gradients import gradients_agree
 
 LABELS = LabelSet.numbered(4)
@@ -93,3 +97,115 @@ def test_gradients(instances: bool) -> None:
 def test_can_be_copied() -> None:
     norm, layout, x = SPADE(3, 4).eval(), random_layout(), torch.randn(2, 3, 4, 6)
     assert torch.equal(copy.deepcopy(norm)(x, layout), norm(x, layout))
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    """Noise, blocks or one class, down to a single pixel, with instances; the map may be larger than the features."""
+    batch, height, width = draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    block, classes, seed = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(0, 1000))
+    noise = torch.randint(0, classes, (batch, height, width), generator=torch.Generator().manual_seed(seed))
+    label_map = noise.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :height, :width]
+    return Layout(label_map, LABELS, label_map.cumsum(2) // 2)
+
+
+def on_both_paths(norm: SPADE, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """The outputs by `dense` and by `patterns`, however many patterns there are."""
+    results = []
+    for norm.path in ("dense", "patterns"):
+        with mock.patch("segscape.nn.spade.MAX_SHARE", 1.0):
+            results.append(norm(x, layout))
+    return results[0], results[1]
+
+
+def forbid(what: type, method: str) -> mock._patch[mock.MagicMock]:
+    return mock.patch.object(what, method, side_effect=AssertionError(f"{method} was called"))
+
+
+@settings(max_examples=120, deadline=None)
+@given(layouts(), st.sampled_from([1, 3, 5]), st.booleans(), st.sampled_from([None, (1, 1), (3, 5), (7, 4)]))
+def test_patterns_equal_dense(layout: Layout, kernel_size: int, instances: bool, size: tuple[int, int] | None) -> None:
+    norm = SPADE(3, 4, instances=instances, kernel_size=kernel_size, hidden_channels=5).double().eval()
+    x = torch.randn(layout.batch_size, 3, *(size or layout.size), dtype=torch.float64)
+    dense, patterns = on_both_paths(norm, x, layout)
+    torch.testing.assert_close(patterns, dense, rtol=0, atol=1e-10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(layouts(), st.sampled_from([1, 3, 5]), st.booleans())
+def test_gradients_of_patterns_equal_dense(layout: Layout, kernel_size: int, instances: bool) -> None:
+    norm = SPADE(3, 4, instances=instances, kernel_size=kernel_size, hidden_channels=5).double().eval()
+    x = torch.randn(layout.batch_size, 3, *layout.size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn_like(x)
+    sums = [(y * weight).sum() for y in on_both_paths(norm, x, layout)]
+    dense, patterns = (torch.autograd.grad(total, [x, *norm.parameters()]) for total in sums)
+    assert len(dense) == 7
+    for one, two in zip(patterns, dense, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
+
+
+def structured_layout() -> Layout:
+    """Few patterns at 24 x 36, with three classes and two images."""
+    label_map = torch.zeros(2, 24, 36, dtype=torch.long)
+    label_map[0, 8:, 11:] = 2
+    label_map[1, :, 20:] = 3
+    return Layout(label_map, LABELS, label_map)
+
+
+@pytest.mark.parametrize("instances", [False, True])
+def test_patterns_in_float32(instances: bool) -> None:
+    """The official width; tolerance 1e-5 on values of the order of 1."""
+    norm = SPADE(16, 4, instances=instances).eval()
+    dense, patterns = on_both_paths(norm, torch.randn(2, 16, 24, 36), structured_layout())
+    torch.testing.assert_close(patterns, dense, rtol=0, atol=1e-5)
+
+
+def test_patterns_in_bfloat16() -> None:
+    """Against the same parameters in float64: tolerance 2e-2, as rounding gamma near 1 alone costs 4e-3."""
+    norm, layout = SPADE(16, 4, instances=True).eval().bfloat16(), structured_layout()
+    exact = copy.deepcopy(norm).double().modulation(layout, layout.size, torch.float64)
+    for path in ("dense", "patterns"):
+        norm.path = path
+        for found, expected in zip(norm.modulation(layout, layout.size, torch.bfloat16), exact, strict=True):
+            assert found.dtype == torch.bfloat16
+            torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-2)
+
+
+def test_patterns_follow_autocast_as_dense_does() -> None:
+    norm, layout = SPADE(3, 4, instances=True), structured_layout()
+    for path in ("dense", "patterns"):
+        norm.path = path
+        with torch.autocast("cpu", torch.bfloat16):
+            assert {values.dtype for values in norm.modulation(layout, layout.size)} == {torch.bfloat16}
+
+
+def test_tables_hold_gamma_and_beta_of_each_pattern() -> None:
+    norm, layout = SPADE(3, 4, instances=True, hidden_channels=5).double(), structured_layout()
+    patterns = layout.patterns(edges=True)
+    for table, expected in zip(norm.tables(patterns), norm.modulation(layout, (24, 36), torch.float64), strict=True):
+        assert table.shape == (patterns.num_patterns, 3)
+        torch.testing.assert_close(table[patterns.index].permute(0, 3, 1, 2), expected, rtol=0, atol=1e-10)
+
+
+def test_patterns_need_no_one_hot_map_and_are_channels_last() -> None:
+    norm, layout = SPADE(3, 4, instances=True, path="patterns"), structured_layout()
+    with forbid(Layout, "semantic_map"), forbid(Layout, "one_hot"):
+        gamma, beta = norm.modulation(layout, (24, 36))
+    assert gamma.is_contiguous(memory_format=torch.channels_last)
+    assert beta.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_noise_falls_back_to_dense() -> None:
+    norm, layout, x = SPADE(3, 4).eval(), random_layout(), torch.randn(2, 3, 8, 12)
+    assert layout.patterns().share > MAX_SHARE > structured_layout().patterns().share
+    assert norm.useful_patterns(layout, (8, 12)) is None
+    expected = norm(x, layout)
+    norm.path = "patterns"
+    with forbid(SPADE, "tables"):
+        assert torch.equal(norm(x, layout), expected)
+
+
+def test_the_path_is_no_parameter() -> None:
+    dense, patterns = SPADE(3, 4), SPADE(3, 4, path="patterns")
+    assert (dense.path, patterns.path) == ("dense", "patterns")
+    assert dense.state_dict().keys() == patterns.state_dict().keys()

@@ -134,6 +134,20 @@ def test_a_changed_model_is_refused(pictures: Path) -> None:
         prepare_study(out, request, "cpu")
 
 
+def test_a_study_that_moved_goes_on(pictures: Path) -> None:
+    """With its models, which are known by their digests; and without them, by the paths that they had."""
+    models, out = [save_model(pictures / f"model{seed}", seed) for seed in (1, 2)], pictures / "early"
+    out.mkdir()
+    request = StudyRequest(*map(str, models), pictures / "data", items=2)
+    plan = prepare_study(out, request, "cpu").plan
+    moved = [str(model.rename(pictures / f"moved{number}")) for number, model in enumerate(models)]
+    folder = out.rename(pictures / "late")
+    for a, b in (moved, (plan.a, plan.b)):
+        assert prepare_study(folder, replace(request, a=a, b=b), "cpu").plan == plan
+    with pytest.raises(EvaluationError, match="in the same order"):
+        prepare_study(folder, replace(request, a=moved[1], b=moved[0]), "cpu")
+
+
 def test_all_pictures_have_the_size_that_is_asked_for(pictures: Path, request_of_six: StudyRequest) -> None:
     out = pictures / "sized"
     out.mkdir()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import socket
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -228,6 +230,21 @@ def test_the_interface_is_described(client: TestClient) -> None:
     description = client.get("/api/openapi.json").json()
     assert set(description["paths"]) == {"/api/pairs", "/api/votes", "/pictures/{address}"}
     assert set(description["components"]["schemas"]["NewVote"]["required"]) == {"rater", "item", "choice", "seconds"}
+
+
+def test_votes_that_cannot_be_kept_are_said(
+    client: TestClient, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rater reads a sentence without paths, and the server's log names the file and the reason."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0))
+    with closing(connect(study.votes_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = vote(client, 0)
+        assert answer.status_code == 503 and "try again" in answer.json()["detail"]
+        assert str(study.folder) not in answer.text and "database is locked" in caplog.text
+        other.execute("ROLLBACK")
+    assert vote(client, 0).status_code == 200
 
 
 def test_a_study_without_pictures_is_refused(study: Study) -> None:

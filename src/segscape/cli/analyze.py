@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segscape.cli.options import prepare_folder
-from segscape.errors import SegscapeError
+from segscape.errors import DataError, SegscapeError
 
 if TYPE_CHECKING:
     from segscape.data import FolderDataset
@@ -29,7 +29,7 @@ def _analyze() -> None:
 @analyze.command()
 def modulation(
     data: Annotated[
-        Path, typer.Option(help="Folder with val/labels or labels (and images beside), or a folder of label maps.")
+        Path, typer.Option(help="Folder with val/labels or labels (images are not needed), or a folder of label maps.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.md, analysis.json and the figures.")],
     model: Annotated[
@@ -67,6 +67,8 @@ def modulation(
     pipeline = Pipeline.from_pretrained(model, device)
     chosen = None if classes is None else _classes(pipeline.labels, classes)
     dataset = open_layouts(data, pipeline.labels, split)
+    if pipeline.model.config.use_instances and dataset.sample(0).instance_map is None:
+        raise DataError(f"the model needs instance maps and {data} has none: put them into instances, beside labels.")
     count = min(images, len(dataset))
     analysis = analyse_modulation(
         pipeline.model,
@@ -83,16 +85,20 @@ def modulation(
 
 
 def open_layouts(folder: Path, labels: LabelSet, split: str) -> FolderDataset:
-    """The pairs of a folder as every command reads them; or, where it holds files only, its label maps.
+    """The pairs of a folder as every command reads them; the same without images; or a folder of label maps only.
 
     Raises:
-        DataError: neither is there, or files do not pair up.
+        DataError: none of these is there, or files do not pair up.
     """
     from segscape.data.folder import FolderDataset
     from segscape.data.open import open_pairs
 
     if folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir()):
         return FolderDataset(None, folder, labels)
+    for place in (folder / split, folder):
+        if (place / "labels").is_dir() and not (place / "images").is_dir():
+            instances = place / "instances"
+            return FolderDataset(None, place / "labels", labels, instances if instances.is_dir() else None)
     return open_pairs(folder, labels, split)
 
 

@@ -45,6 +45,8 @@ def compare(
         raise SegscapeError("compare either collects votes or reports them: give one of --vote and --report.")
     if json_file is not None and not report:
         raise SegscapeError("--json writes a report: give it with --report.")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise SegscapeError(f"--json {json_file}: the folder {json_file.parent} does not exist; make it first.")
     if report:
         _report(a, b, out, json_file)
         return

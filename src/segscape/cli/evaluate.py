@@ -105,6 +105,8 @@ def evaluate(
         extractor = _extractor(features, features_path, device)
         judge = _judge(segmenter, mapping, label_set, device)
         plan = _plan(plan_numbers, distance, distance_path, device) if source.multimodal else None
+        if extractor is None and judge is None and plan is None and not (cost and pipeline):
+            raise EvaluationError("there is nothing to measure: leave out one of the options that switch scores off.")
         real = None if extractor is None else open_reference(rules.reference, data, label_set)
         if processes.first:
             prepare_folder(out)
@@ -127,8 +129,8 @@ def evaluate(
         )
         if evaluation is not None:
             shown = {"grid": evaluation.grid, "worst": evaluation.worst, "best": evaluation.best}
+            print(screen_table(evaluation.report))  # first: the numbers are not lost if OUT cannot be written
             write_report(evaluation.report, out, samples=evaluation.samples, **shown)
-            print(screen_table(evaluation.report))
             print(f"report: {(out / 'report.html').resolve()}")
 
 

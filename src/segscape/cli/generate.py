@@ -36,6 +36,9 @@ def generate(
     instances: Annotated[
         Path | None, typer.Option(help="Instance map, or a folder of them with the layouts' names.")
     ] = None,
+    fast: Annotated[
+        str | None, typer.Option(metavar="PRECISION", help="Fold the model for speed: float32, bfloat16 or float16.")
+    ] = None,
     style: Annotated[Path | None, typer.Option(help="Photo whose style the pictures take.")] = None,
     colour_preview: Annotated[
         bool, typer.Option("--colour-preview", help="Put the coloured layout to the left of each picture.")
@@ -58,7 +61,7 @@ def generate(
     from segscape.files import write_atomically
     from segscape.inference import Pipeline
 
-    pipeline = Pipeline.from_pretrained(model, device)
+    pipeline = Pipeline.from_pretrained(model, device, accelerate=fast)  # type: ignore[arg-type]
     look = None if style is None else pipeline.encode(style)
     failed = 0
     for path in tqdm(paths, unit="picture", disable=None):

@@ -34,7 +34,7 @@ from segscape.evaluation.protocol import Protocol
 from segscape.evaluation.report.report import Case, ClassScore, Report
 from segscape.evaluation.score import Score
 from segscape.evaluation.scoring import agreement_scores, class_scores, diversity_scores, fidelity_scores
-from segscape.evaluation.sources import Pictures, PictureSource
+from segscape.evaluation.sources import FolderPictures, Pictures, PictureSource
 from segscape.files import write_atomically
 from segscape.labels import LabelSet
 from segscape.layout import Size
@@ -164,6 +164,7 @@ def evaluate(
     if len(dataset) < 2:
         raise EvaluationError(f"the data hold {len(dataset)} pair: statistics need two or more.")
     _require_statistics(reference, extractor)
+    _require_readable(source, dataset, processes)
     view = _View(dataset, size, source)
     real = None
     if isinstance(reference, Reference) and extractor is not None:
@@ -226,6 +227,15 @@ def _require_statistics(reference: Reference | FeatureStatistics | None, extract
                 f"the statistics have {dimensions} dimensions, the features {extractor.dimensions}: "
                 "they come from another network (--features)."
             )
+
+
+def _require_readable(source: PictureSource, dataset: Dataset, processes: Processes) -> None:
+    """Read every file once, so that a damaged one is found now and not after the work on those before it."""
+    share = processes.share(len(dataset))
+    for number in tqdm(share, desc="checking", leave=False, disable=None if processes.first else True):
+        dataset.sample(number)
+        if isinstance(source, FolderPictures):
+            source.check(number)
 
 
 def _measure(

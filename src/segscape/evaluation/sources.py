@@ -13,10 +13,11 @@ from torch import Tensor
 
 from segscape.data.folder import files_by_name
 from segscape.data.sample import Batch
-from segscape.errors import DataError, LayoutError
+from segscape.errors import DataError, EvaluationError, LayoutError
 from segscape.evaluation.fidelity.reference import read_resized
 from segscape.evaluation.protocol import Protocol
 from segscape.inference import Pipeline
+from segscape.label_files import read_image
 from segscape.layout import Size
 from segscape.position import PositionRule
 from segscape.style import Style
@@ -80,7 +81,8 @@ class ModelPictures:
     def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
         """As `PictureSource`; the noise of a style depends on (seed, index, draw) only.
 
-        On the CPU the model sees one layout at a time, so that a picture is the same bits in every batch.
+        On the CPU the model sees one layout at a time, so that a picture is the same bits in every batch. Raises
+        EvaluationError if the model's output is not finite.
         """
         at_once = 1 if self.device.type == "cpu" else len(indices)
         parts = (slice(start, start + at_once) for start in range(0, len(indices), at_once))
@@ -88,7 +90,13 @@ class ModelPictures:
 
     def _pictures(self, batch: Batch, indices: Sequence[int], part: slice, draw: int) -> Pictures:
         layout = batch.layout[part].to(self.device)
-        return self.protocol.quantize(self.model(layout, self._style(batch.images[part], indices[part], draw)))
+        images = self.model(layout, self._style(batch.images[part], indices[part], draw))
+        if not torch.isfinite(images).all():  # 8 bits would turn them into black pixels
+            raise EvaluationError(
+                f"{self.title} gave values that are not finite for {batch.names[part][0]!r}: its weights are "
+                "damaged, or its training diverged."
+            )
+        return self.protocol.quantize(images)
 
     def _style(self, photos: Tensor, indices: Sequence[int], draw: int) -> Style | None:
         dimensions = self.model.config.latent_dim
@@ -127,6 +135,10 @@ class FolderPictures:
         self.title = folder.resolve().name
         self.files = [found[name] for name in names]
         self.size = size
+
+    def check(self, index: int) -> None:
+        """Raise DataError if picture number `index` cannot be read."""
+        read_image(self.files[index])
 
     def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
         """As `PictureSource`; reads the files."""

@@ -16,6 +16,8 @@ from typing_extensions import Self
 
 from segscape.data.sample import image_array, image_tensor
 from segscape.errors import CheckpointError, ConfigError, LayoutError, StyleError
+from segscape.inference.acceleration import Precision
+from segscape.inference.acceleration import accelerate as fast_copy
 from segscape.label_files import read_image, read_instance_map, read_label_map
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
@@ -57,12 +59,20 @@ class Pipeline:
         device: str | torch.device = "auto",
         *,
         revision: str | None = None,
+        accelerate: Precision | None = None,
     ) -> Self:
         """Load a saved model from a folder or the Hugging Face hub; None is the shipped one.
 
+        Args:
+            path_or_id: the folder or id.
+            device: see `Pipeline`.
+            revision: of a Hugging Face repository.
+            accelerate: `float32`, `bfloat16` or `float16` make the fast copy of the model in that precision
+                (`segscape.inference.accelerate`).
+
         Raises:
             CheckpointError: nothing there, or the files are broken.
-            ConfigError: a model that this Segscape does not know, or an unknown device.
+            ConfigError: a model that this Segscape does not know, an unknown device or precision.
         """
         if path_or_id is None and not (SHIPPED_MODEL / "config.json").is_file():
             raise CheckpointError(
@@ -71,7 +81,7 @@ class Pipeline:
             )
         target = choose_device(device)
         model = load_model(SHIPPED_MODEL if path_or_id is None else path_or_id, revision=revision)
-        return cls(model, target)
+        return cls(model if accelerate is None else fast_copy(model.to(target), accelerate), target)
 
     @property
     def labels(self) -> LabelSet:

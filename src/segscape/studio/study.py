@@ -109,11 +109,15 @@ class Study:
         return [item for item in self.plan.items if not all(self.picture(kind, item).is_file() for kind in KINDS)]
 
     def require_sources(self, a: str, b: str) -> None:
-        """Raise EvaluationError unless this study compares `a` with `b`, in this order."""
-        for letter, given, own in (("A", a, self.plan.a), ("B", b, self.plan.b)):
-            if own not in (given, _identify(given)):
+        """Raise EvaluationError unless this study compares `a` with `b`, in this order.
+
+        A source is known by its path or id, and a local model that has moved by its digest.
+        """
+        plan = self.plan
+        for letter, given, own, digest in zip("AB", (a, b), (plan.a, plan.b), plan.digests, strict=True):
+            if own not in (given, _identify(given)) and not (digest and digest == _digest(given)):
                 raise EvaluationError(
-                    f"{self.folder} holds a study of {self.plan.a} (A) against {self.plan.b} (B), but {letter} is now "
+                    f"{self.folder} holds a study of {plan.a} (A) against {plan.b} (B), but {letter} is now "
                     f"{given}: name the same two in the same order, or choose another --out."
                 )
 
@@ -312,7 +316,7 @@ def _require_same(study: Study, request: StudyRequest) -> None:
     if differing:
         raise EvaluationError(f"{study.folder} holds a study with {'; '.join(differing)}: choose another --out.")
     for letter, own, source in zip("AB", plan.digests, (request.a, request.b), strict=True):
-        if own and own != _digest(source):
+        if own and _digest(source) not in ("", own):  # empty: the model is gone, but its pictures may be all there
             raise EvaluationError(
                 f"the model {source} ({letter}) has changed since the study in {study.folder} was made: "
                 "choose another --out."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import random
 import socket
 import unicodedata
@@ -135,6 +136,7 @@ def create_app(study: Path) -> FastAPI:
     for path, (name, media_type) in ASSETS.items():
         app.get(path, response_model=None, include_in_schema=False)(_asset(name, media_type))
     app.add_exception_handler(errors.RequestValidationError, _explain)
+    app.add_exception_handler(SegscapeError, _report)
     app.add_middleware(_Guard)
     return app
 
@@ -293,6 +295,12 @@ def _explain(request: Request, error: Any) -> Response:
     where = ".".join(str(step) for step in first["loc"] if step not in ("body", "query", "path"))
     sentence = first["msg"].removeprefix("Value error, ")
     return _sentence(422, f"{where}: {sentence}" if where else sentence)
+
+
+def _report(request: Request, error: Exception) -> Response:
+    """Tell the rater that it is not their fault, 503, and whoever runs the server what it is."""
+    logging.getLogger("uvicorn.error").error("%s", error)
+    return _sentence(503, "The file of the votes cannot be used just now; tell whoever runs the study, or try again.")
 
 
 def _sentence(status: int, detail: str) -> Response:

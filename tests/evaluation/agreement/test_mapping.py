@@ -107,3 +107,16 @@ def test_a_file_that_is_missing_or_no_json(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(EvaluationError, match=r"bad\.json cannot be read .* it must be JSON"):
         ClassMapping.from_file(tmp_path / "bad.json", ["road"], CAMVID)
+
+
+def test_a_file_that_names_a_class_twice(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.json"
+    path.write_text('{"wall": "sky", "wall": "road"}')
+    with pytest.raises(EvaluationError, match="maps the segmenter's class 'wall' twice"):
+        ClassMapping.from_file(path, ["wall"], labels_of("road", "sky"))
+
+
+def test_a_file_that_windows_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.json"
+    path.write_text('{"wall": "sky"}', encoding="utf-8-sig")
+    assert ClassMapping.from_file(path, ["wall"], labels_of("road", "sky")).targets == (1,)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segscape.data.sample import Sample
@@ -236,6 +237,33 @@ def test_a_unet_without_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="the model folder is incomplete"):
         open_segmenter(tmp_path, "cpu")
+
+
+def test_a_hugging_face_model_without_all_of_its_weights(tmp_path: Path) -> None:
+    huggingface("segformer", tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    save_file({key: value for key, value in weights.items() if "classifier" not in key}, file, {"format": "pt"})
+    with pytest.raises(EvaluationError, match=r"no trained weights for 2 of its .*decode_head\.classifier\.bias"):
+        open_segmenter(tmp_path, "cpu")
+    file.write_bytes(b"broken")
+    with pytest.raises(EvaluationError, match="cannot be loaded with transformers"):
+        open_segmenter(tmp_path, "cpu")
+
+
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    huggingface("segformer", tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    weights["decode_head.classifier.bias"][1] = torch.nan
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(EvaluationError, match=r"not finite \(first: decode_head\.classifier\.bias\)"):
+        open_segmenter(tmp_path, "cpu")
+    model = unet(tmp_path / "unet")
+    with torch.no_grad():
+        model.head.bias[0] = torch.inf
+    with pytest.raises(EvaluationError, match=r"the U-Net are not finite \(first: head\.bias\)"):
+        UNetSegmenter(model, "cpu")
 
 
 def test_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:

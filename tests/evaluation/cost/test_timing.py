@@ -204,3 +204,12 @@ def test_scores_say_how_they_were_measured() -> None:
     for part in ("32x32", "1 per pass", "cpu", "1 CPU thread,", "2 repetitions after 1", "median"):
         assert part in run_time.protocol
     assert "inference" in memory.protocol and "tensors alive" in memory.protocol
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_packed_tensors_count() -> None:
+    with timing.LiveTensors() as tensors:
+        packed = torch.zeros(4, 8, 3, 3).to_mkldnn()
+        alive = tensors.live
+        del packed
+    assert alive >= 4 * 8 * 9 * 4 and tensors.live < alive

@@ -201,6 +201,21 @@ def test_broken_statistics_are_refused(tmp_path: Path) -> None:
         FeatureStatistics.load(tmp_path / "shape.npz")
 
 
+@pytest.mark.parametrize(
+    ("mean", "covariance", "message"),
+    [
+        (np.full(2, np.nan), np.eye(2), "not finite"),
+        (np.zeros(2), np.diag([1.0, np.inf]), "not finite"),
+        (np.zeros(2), -np.eye(2), "no covariance matrix"),
+        (np.zeros(2), np.array([[1.0, 2.0], [0.0, 1.0]]), "no covariance matrix"),
+    ],
+)
+def test_statistics_of_no_images_are_refused(tmp_path: Path, mean: Array, covariance: Array, message: str) -> None:
+    np.savez(tmp_path / "real.npz", mu=mean, sigma=covariance)
+    with pytest.raises(EvaluationError, match=message):
+        FeatureStatistics.load(tmp_path / "real.npz")
+
+
 def kernel_mean(a: Array, b: Array, skip_same: bool) -> float:
     """The mean of (x.y / D + 1)^3 over pairs, by loops; `skip_same` leaves out a vector with itself."""
     values = [

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from segscape.evaluation.modulation.analysis import ModulationAnalysis, analyse_modulation
+from segscape.evaluation.modulation.figures import LEGEND, class_legend
 from segscape.evaluation.modulation.report import as_json, skipped_sentence, text_tables, write_report
-from segscape.labels import LABEL_SETS
+from segscape.evaluation.plotting import new_figure
+from segscape.labels import LABEL_SETS, LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model
 from segscape.models.clade import mixed_norms
@@ -81,3 +83,13 @@ def test_skipped_norms_are_named(mixed: ModulationAnalysis) -> None:
     assert skipped_sentence(mixed) == ""
     other = ModulationAnalysis(**{**vars(mixed), "skipped": ("blocks.0.norm_0", "blocks.1.norm_0")})
     assert "blocks.0.norm_0, blocks.1.norm_0" in skipped_sentence(other)
+
+
+@pytest.mark.parametrize(("classes", "more"), [(LEGEND, []), (LEGEND + 5, ["and 5 smaller"])])
+def test_a_legend_names_the_largest_classes(classes: int, more: list[str]) -> None:
+    """Class k has classes - k pixels, so the largest come first; class 99 is nowhere."""
+    label_map = torch.arange(classes).repeat_interleave(torch.arange(classes, 0, -1))[None, None]
+    figure, _ = new_figure()
+    class_legend(figure, [Layout(label_map, LabelSet.numbered(100))], 4)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*(f"class {k}" for k in range(LEGEND)), *more]

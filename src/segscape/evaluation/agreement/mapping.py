@@ -156,11 +156,12 @@ def _find(name: str, names: Sequence[str], owner: str, *, numbers: bool = False)
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # lists of pairs instead of dicts, which would keep only the last one of a class that is there twice
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise EvaluationError(f"{path} cannot be read as a class mapping ({error}): it must be JSON.") from None
-    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+    if not isinstance(content, tuple) or not all(isinstance(value, str) for _, value in content):
         raise EvaluationError(
             f'{path} is no class mapping: it must be one JSON object of {{"segmenter class": "label set class"}}.'
         )
-    return list(content.items())
+    return list(content)

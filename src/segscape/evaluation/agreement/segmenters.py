@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,12 +65,14 @@ class UNetSegmenter:
 
     Raises:
         CheckpointError, ConfigError: no U-Net is there, or an unknown device.
+        EvaluationError: its weights are not finite.
     """
 
     def __init__(self, model: UNet | str | Path, device: str | torch.device = "auto") -> None:
         self.device = choose_device(device)
         loaded = model if isinstance(model, UNet) else UNet.from_pretrained(model)
         self.model = loaded.to(self.device).eval()
+        _require_finite_weights(loaded, "the U-Net")
         config = loaded.config
         self.classes: tuple[str, ...] = config.labels.names
         height, width = config.image_size
@@ -102,7 +104,7 @@ class HuggingFaceSegmenter:
         device: as for `Pipeline`.
 
     Raises:
-        EvaluationError: it cannot be loaded, or is no model for segmentation.
+        EvaluationError: it cannot be loaded, is no model for segmentation, or lacks trained weights.
         DependencyError: transformers is not installed.
         ConfigError: an unknown device.
     """
@@ -111,6 +113,7 @@ class HuggingFaceSegmenter:
         self.device = choose_device(device)
         self.name = str(path_or_id)
         self.processor, model = _load_huggingface(self.name)
+        _require_finite_weights(model, self.name)
         self.model = model.to(self.device).eval()
         labels = self.model.config.id2label
         self.classes: tuple[str, ...] = tuple(str(labels[index]) for index in sorted(labels))
@@ -270,12 +273,32 @@ def _load_huggingface(name: str) -> tuple[Any, Any]:
         processor_kind = (
             transformers.AutoProcessor if config.model_type == "oneformer" else transformers.AutoImageProcessor
         )
-        return processor_kind.from_pretrained(name), kind.from_pretrained(name)
+        processor = processor_kind.from_pretrained(name)
+        model, found = kind.from_pretrained(name, output_loading_info=True)
     except EvaluationError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # transformers and safetensors raise a dozen unrelated types
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise EvaluationError(f"the segmenter {name} cannot be loaded with transformers: {reason}.") from None
+    _require_all_weights(model, found["missing_keys"], name)
+    return processor, model
+
+
+def _require_all_weights(model: nn.Module, missing: Iterable[str], name: str) -> None:
+    """transformers draws weights that the file does not hold at random, with a mere warning: no judge."""
+    parameters = dict(model.named_parameters())
+    without = sorted(key for key in missing if key in parameters)
+    if without:
+        raise EvaluationError(
+            f"the segmenter {name} has no trained weights for {len(without)} of its parameters (first: {without[0]}): "
+            "choose one that was fine-tuned for semantic segmentation."
+        )
+
+
+def _require_finite_weights(model: nn.Module, name: str) -> None:
+    for key, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise EvaluationError(f"the weights of {name} are not finite (first: {key}): train or download it again.")
 
 
 def _auto_class(transformers: Any, config: Any, name: str) -> Any:

@@ -241,12 +241,13 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
-        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._storages: dict[int, weakref.ref[Any]] = {}
 
     def add(self, tensor: Tensor) -> None:
         """Count a tensor's storage, if it is not counted yet."""
-        storage = tensor.untyped_storage()
-        key, size = id(storage), storage.nbytes()
+        packed = tensor.is_mkldnn  # it has no storage of its own
+        storage: Any = tensor if packed else tensor.untyped_storage()
+        key, size = id(storage), tensor.numel() * tensor.element_size() if packed else storage.nbytes()
         if key not in self._storages:
             self._storages[key] = weakref.ref(storage, partial(self._release, key, size))
             self.live += size

@@ -68,6 +68,10 @@ class FeatureStatistics:
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             found = f"mu {list(mean.shape)} and sigma {list(covariance.shape)}"
             raise EvaluationError(f"{path} holds {found}, but statistics are [D] and [D, D].")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise EvaluationError(f"{path} holds values that are not finite: compute these statistics again.")
+        if not np.allclose(covariance, covariance.T) or (covariance.diagonal() < 0).any():
+            raise EvaluationError(f"the sigma of {path} is no covariance matrix: compute these statistics again.")
         return cls(mean, covariance, count)
 
     def save(self, path: Path) -> None:

@@ -28,6 +28,8 @@ STEPS = 160
 """Points of a drawn distribution."""
 TRIMMED = 0.5
 """Percent of the values at each end that colour scales and axes may leave out."""
+LEGEND = 20
+"""Classes that a legend names at most: those with the most pixels."""
 
 
 class Figure(NamedTuple):
@@ -194,11 +196,14 @@ def draw_layout(axis: Any, layout: Layout) -> None:
 
 
 def class_legend(figure: Any, layouts: Sequence[Layout], columns: int) -> None:
-    """The colours of the classes that the layouts hold, below the axes."""
+    """The colours of the classes that the layouts hold, below the axes; of very many the `LEGEND` largest."""
     patch = require("matplotlib.patches", "eval").Patch
     labels = layouts[0].labels
-    present = np.unique(np.concatenate([layout.label_map.cpu().numpy().ravel() for layout in layouts]))
-    patches = [patch(color=labels.colors[index] / 255, label=labels.names[index]) for index in present]
+    pixels = np.bincount(np.concatenate([layout.label_map.cpu().numpy().ravel() for layout in layouts]))
+    largest = np.argsort(-pixels, kind="stable")[: min(LEGEND, np.count_nonzero(pixels))]
+    patches = [patch(color=labels.colors[index] / 255, label=labels.names[index]) for index in np.sort(largest)]
+    if more := np.count_nonzero(pixels) - len(largest):
+        patches.append(patch(color="none", label=f"and {more} smaller"))
     columns = min(len(patches), columns + 1)
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 

@@ -1,0 +1,166 @@
+"""Time and memory of the reference path and the fast paths of each model, on real layouts and on noise, in one run.
+
+The reference is the plain model as it is trained: spectral normalisation computed in every pass, SPADE by convolutions
+over the one-hot map, features in the usual order. `--data` names folders of label maps (index PNGs); values above the
+number of classes are folded into it. Weights are random and the running statistics those of one layout, which costs
+what trained ones cost. `--quick` takes a narrow network at 64x64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from segscape.evaluation.cost.published import SETTINGS
+from segscape.evaluation.cost.timing import LiveTensors, machine, thread_count
+from segscape.inference import accelerate
+from segscape.layout import Layout
+from segscape.models import create_model
+from segscape.models.clade import mixed_norms
+from segscape.models.generator import Generator
+
+MODELS = ("spade", "clade", "clade-icpe", "mixed")
+PATHS = {"reference": None, "fast": "float32", "fast bfloat16": "bfloat16"}
+LAYOUTS = 4
+"""Real layouts, spread over the folders."""
+
+
+def main() -> None:
+    """Measure, print the rows, and write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of label maps")
+    parser.add_argument("--setting", default="ade20k", choices=sorted(SETTINGS), help="classes and size (ade20k)")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--no-bfloat16", action="store_true", help="leave it out: slow where the CPU has none")
+    parser.add_argument("--quick", action="store_true", help="base width 8 at 64x64")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
+    options = parser.parse_args()
+    rows = []
+    with thread_count(options.threads):
+        computer = machine()
+        print(", ".join(f"{key} {value}" for key, value in computer.items()))
+        print(f"{'model':<12}{'layouts':<8}{'path':<15}{'s':>8}{'ratio':>8}{'MB':>8}{'difference':>12}")
+        for name in options.models:
+            model = build(name, options.setting, options.quick)
+            real = [read(path, model) for path in spread(options.data)]
+            torch.manual_seed(1)
+            noise = torch.randint(0, model.config.labels.num_classes, (1, *model.config.image_size))
+            for kind, layouts in (("real", real), ("noise", [with_instances(noise, model)])):
+                rows += compare(model, name, kind, layouts, options.threads, bfloat16=not options.no_bfloat16)
+    if options.json:
+        options.json.write_text(
+            json.dumps({"machine": computer, "quick": options.quick, "rows": rows}, indent=1) + "\n"
+        )
+
+
+def build(name: str, setting: str, quick: bool) -> Generator:
+    """A generator of the published size with running statistics that fit its features."""
+    torch.manual_seed(0)
+    known = "clade" if name == "mixed" else name
+    changes: dict[str, object] = {"norm": mixed_norms(2)} if name == "mixed" else {}
+    changes |= {"image_size": (64, 64), "base_channels": 8, "upsampling": "normal"} if quick else {}
+    model = create_model(known, **{**SETTINGS[setting].options(known), **changes})
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    height, width = model.config.image_size
+    blocks = torch.randint(0, model.config.labels.num_classes, (1, -(-height // 32), -(-width // 32)))
+    with torch.no_grad():
+        model.train()(
+            with_instances(blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :height, :width], model)
+        )
+    return model.eval()
+
+
+def spread(folders: list[Path]) -> list[Path]:
+    """A few files, evenly spread over the folders and inside each."""
+    share = -(-LAYOUTS // len(folders))
+    files = [sorted(folder.glob("*.png")) for folder in folders]
+    return [paths[place * len(paths) // share] for paths in files for place in range(share)][:LAYOUTS]
+
+
+def read(path: Path, model: Generator) -> Layout:
+    """A label map at the model's size, by nearest neighbour."""
+    height, width = model.config.image_size
+    indices = np.asarray(Image.open(path).resize((width, height), Image.Resampling.NEAREST)).astype(np.int64)
+    return with_instances(torch.from_numpy(indices % model.config.labels.num_classes)[None], model)
+
+
+def with_instances(label_map: torch.Tensor, model: Generator) -> Layout:
+    """A layout whose instances are its regions, where the model reads any."""
+    return Layout(label_map, model.config.labels, label_map if model.config.use_instances else None)
+
+
+def compare(
+    model: Generator, name: str, kind: str, layouts: list[Layout], threads: int, *, bfloat16: bool
+) -> list[dict[str, object]]:
+    """Time every path on the same layouts; the differences are those of pictures in [-1, 1]."""
+    rows: list[dict[str, object]] = []
+    wanted: list[torch.Tensor] = []
+    for path, precision in PATHS.items():
+        if precision == "bfloat16" and not bfloat16:
+            continue
+        network = model if precision is None else accelerate(model, precision)  # type: ignore[arg-type]
+        seconds, pictures = run(network, layouts)
+        wanted = wanted or pictures
+        difference = max(float((a - b).abs().max()) for a, b in zip(pictures, wanted, strict=True))
+        reference = float(rows[0]["seconds"]) if rows else seconds  # type: ignore[arg-type]
+        row = {
+            "model": name,
+            "path": path.split()[0],
+            "precision": precision or "float32",
+            "threads": threads,
+            "layouts": kind,
+            "seconds": seconds,
+            "ratio_to_reference": seconds / reference,
+            "peak_mb": peak(network, layouts[0]) / 1e6,
+            "max_difference": difference,
+        }
+        rows.append(row)
+        print(
+            f"{name:<12}{kind:<8}{path:<15}{seconds:>8.3f}{row['ratio_to_reference']:>8.3f}{row['peak_mb']:>8.0f}"
+            f"{difference:>12.1e}",
+            flush=True,
+        )
+    return rows
+
+
+@torch.no_grad()
+def run(network: Generator, layouts: list[Layout]) -> tuple[float, list[torch.Tensor]]:
+    """The median time of a pass, maps of the layout derived anew, and the pictures."""
+    network(fresh(layouts[0]))
+    times, pictures = [], []
+    for layout in layouts * (3 if len(layouts) == 1 else 1):
+        unused = fresh(layout)
+        start = time.perf_counter()
+        pictures.append(network(unused))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), pictures[: len(layouts)]
+
+
+@torch.no_grad()
+def peak(network: Generator, layout: Layout) -> int:
+    """The most bytes of tensors alive in a pass, weights included."""
+    with LiveTensors() as tensors:
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensors.add(tensor)
+        network(fresh(layout))
+    return tensors.peak
+
+
+def fresh(layout: Layout) -> Layout:
+    """The same layout with nothing derived yet."""
+    return Layout(layout.label_map, layout.labels, layout.instance_map, check=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The fast copy of a generator gives the plain one's pictures, for every kind of norm, precision and size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from segscape.errors import ConfigError
+from segscape.inference.acceleration import (
+    TOLERANCE,
+    AcceleratedGenerator,
+    Precision,
+    accelerate,
+    gather_affine,
+)
+from segscape.inference.pipeline import Pipeline
+from segscape.labels import LabelSet
+from segscape.layout import Layout
+from segscape.models import create_model
+from segscape.models.clade import mixed_norms
+from segscape.models.generator import Generator
+from segscape.nn.spectral import SpectralNormConv2d
+from segscape.style import Style
+
+LABELS = LabelSet.numbered(5)
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    "spade": ("spade", {}),
+    "clade": ("clade", {}),
+    "icpe": ("clade-icpe", {}),
+    "instances": ("clade", {"use_instances": True}),
+    "spade-instances": ("spade", {"use_instances": True}),
+    "icpe-instances": ("clade-icpe", {"use_instances": True}),
+    "feature": ("clade", {"position": "feature", "use_instances": True}),
+    "input": ("clade", {"position": "input"}),
+    "mixed": ("clade", {"norm": mixed_norms(2)}),
+    "latent": ("clade", {"latent_dim": 3}),
+    "instance-norm": ("clade-icpe", {"statistics": "instance"}),
+    "spade-instance-norm": ("spade", {"statistics": "instance"}),
+    "no-spectral": ("clade", {"spectral_norm": False}),
+    "more": ("clade", {"upsampling": "more", "image_size": (128, 64)}),
+    "kernel-5": ("spade", {"kernel_size": 5}),
+}
+
+
+def build(variant: str, base: int = 2) -> Generator:
+    """A tiny generator whose batch norms have seen data, so that its pictures are not saturated."""
+    torch.manual_seed(0)
+    name, options = VARIANTS[variant]
+    model = create_model(name, labels=LABELS, **{"image_size": (64, 128), "base_channels": base, **options})
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, std=0.2)
+    model.train()
+    for seed in range(3):  # running statistics and singular vectors as after some training
+        pictures(model, layout_of(model.config.image_size, seed + 100))
+    return model.eval()
+
+
+def layout_of(size: tuple[int, int], seed: int = 0, batch: int = 2, coarse: int = 8) -> Layout:
+    """Blocks of `coarse` pixels of random classes, an instance each."""
+    random = np.random.default_rng(seed)
+    blocks = random.integers(0, 5, (batch, -(-size[0] // coarse), -(-size[1] // coarse)))
+    instances = np.arange(blocks.size).reshape(blocks.shape)
+    label_map, instance_map = (m.repeat(coarse, 1).repeat(coarse, 2) for m in (blocks, instances))
+    return Layout.from_array(label_map[:, : size[0], : size[1]], LABELS, instance_map[:, : size[0], : size[1]])
+
+
+@torch.no_grad()
+def pictures(model: nn.Module, layout: Layout) -> Tensor:
+    dimensions = model.config.latent_dim
+    style = None if dimensions is None else Style(torch.ones(layout.batch_size, dimensions))
+    image: Tensor = model(layout, style)
+    return image
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_pictures_are_those_of_the_plain_model(variant: str, precision: Precision) -> None:
+    model = build(variant)
+    layout = layout_of(model.config.image_size)
+    plain, fast = pictures(model, layout), pictures(accelerate(model, precision), layout)
+    assert fast.dtype == torch.float32 and plain.std() > 0.01
+    assert (plain - fast).abs().max() < TOLERANCE[precision]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    coarse=st.sampled_from([1, 2, 5, 32]),
+    size=st.sampled_from([(64, 64), (64, 96), (96, 32)]),
+    variant=st.sampled_from(["spade", "icpe", "mixed", "spade-instances"]),
+)
+def test_any_layout(seed: int, coarse: int, size: tuple[int, int], variant: str) -> None:
+    model, layout = build(variant), layout_of(size, seed, batch=1 + seed % 2, coarse=coarse)
+    assert (pictures(model, layout) - pictures(accelerate(model), layout)).abs().max() < TOLERANCE["float32"]
+
+
+def test_wide_layers_are_packed_and_agree() -> None:
+    model = build("clade", base=64)
+    fast = accelerate(model)
+    kinds = {type(module).__name__ for module in fast.modules()}
+    assert not any(isinstance(module, SpectralNormConv2d) for module in fast.network.blocks.modules())
+    assert ("PackedConvolution" in kinds) == torch.backends.mkldnn.is_available()
+    layout = layout_of((64, 128), batch=1)
+    assert (pictures(model, layout) - pictures(fast, layout)).abs().max() < TOLERANCE["float32"]
+
+
+def test_the_model_itself_stays_as_it_is() -> None:
+    model, layout = build("mixed"), layout_of((64, 128))
+    before, state = pictures(model, layout), {key: value.clone() for key, value in model.state_dict().items()}
+    fast = accelerate(model)
+    pictures(fast, layout)
+    assert torch.equal(pictures(model, layout), before)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_what_an_accelerated_model_cannot_do(tmp_path: object) -> None:
+    fast = accelerate(build("clade"))
+    assert isinstance(fast, AcceleratedGenerator) and not fast.training
+    with pytest.raises(ConfigError, match="cannot be trained"):
+        fast.train()
+    with pytest.raises(ConfigError, match="cannot be saved"):
+        fast.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="accelerated already"):
+        accelerate(fast)
+    with pytest.raises(ConfigError, match="use float32, bfloat16, float16"):
+        accelerate(build("clade"), "int8")  # type: ignore[arg-type]
+
+
+def test_the_encoder_works() -> None:
+    model = build("latent")
+    photo = torch.rand(2, 3, 64, 128) * 2 - 1
+    plain, fast = model.encode(photo), accelerate(model, "bfloat16").encode(photo)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(plain, fast, strict=True))
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+@pytest.mark.parametrize("by_position", [False, True])
+def test_the_pass_is_its_formula(by_position: bool, reuse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segscape.inference.acceleration.CHUNK_BYTES", 7 * 6 * 8)  # chunks that do not fit evenly
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 5, 9, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    scale, shift, beta = (torch.randn(4, 6, dtype=torch.float64) for _ in range(3))
+    index = torch.randint(0, 4, (2, 5, 9))
+    f, g = (torch.randn(2, 1, 5, 9, dtype=torch.float64) for _ in range(2))
+    s, t, b = (table[index].permute(0, 3, 1, 2) for table in (scale, shift, beta))
+    wanted = (x * s + t) * f + b * g if by_position else x * s + t
+    wanted = torch.where(wanted < 0, 0.2 * wanted, wanted)
+    original = x.clone()
+    extra = (beta, (f, g)) if by_position else (None, None)
+    found = gather_affine(x, index, scale, shift, 0.2, *extra, reuse=reuse)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    assert torch.equal(x, original) != reuse
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_pipeline_can_be_fast(precision: Precision) -> None:
+    layout = np.zeros((90, 130), dtype=np.int64)  # a size that has to be padded
+    layout[50:] = 3
+    plain = np.asarray(Pipeline.from_pretrained(device="cpu")(layout)[0]).astype(int)
+    fast = np.asarray(Pipeline.from_pretrained(device="cpu", accelerate=precision)(layout)[0]).astype(int)
+    assert plain.shape == fast.shape == (90, 130, 3)
+    assert np.abs(plain - fast).max() <= (1 if precision == "float32" else 16)
