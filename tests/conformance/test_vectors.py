@@ -1,4 +1,4 @@
-"""Every vector file: weights in through the converter, outputs within the file's tolerances.
+"""Every vector file: weights in through the converter, outputs within the file's tolerances; generators fast, too.
 
 What to build is read from the metadata alone. A file that no adapter knows fails, and so does an adapter that
 leaves an output out.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .adapters import ADAPTERS, CORRECTIONS
+from .networks import accelerated
 from .vector import Vector
 
 
@@ -23,6 +24,8 @@ def test_vector(vector_file: Path) -> None:
     torch.manual_seed(0)
     found = ADAPTERS[vector.kind](vector)
     assert vector.outputs, "the file holds no outputs"
+    if vector.kind.endswith("/generator/generator") and not vector.training:
+        assert (problem := mismatch(vector, "image", accelerated(vector)["image"])) is None, f"accelerated {problem}"
     problems = [problem for name in vector.outputs if (problem := mismatch(vector, name, found.get(name)))]
     assert not problems, "\n".join(problems)
 
