@@ -88,6 +88,18 @@ def test_a_segmenter_of_the_users_own_pairs(run: Run, inside: Path) -> None:
     assert "worst" in (inside / "out" / "report.html").read_text().lower()
 
 
+@pytest.mark.slow
+def test_a_reader_that_leaves_costs_no_report(inside: Path) -> None:
+    command = [sys.executable, "-m", "segscape", "evaluate", "--data", "data", "--model", "model", "--out", "out"]
+    running = subprocess.Popen(
+        [*command, "--segmenter", "none", "--no-cost"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert running.stdout is not None
+    running.stdout.close()  # as `| head -0` does
+    running.wait(timeout=120)
+    assert Report.load(inside / "out").images == 7 and (inside / "out" / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "found", "remedy"),
     [

@@ -129,8 +129,10 @@ def evaluate(
         )
         if evaluation is not None:
             shown = {"grid": evaluation.grid, "worst": evaluation.worst, "best": evaluation.best}
-            print(screen_table(evaluation.report))  # first: the numbers are not lost if OUT cannot be written
-            write_report(evaluation.report, out, samples=evaluation.samples, **shown)
+            try:
+                write_report(evaluation.report, out, samples=evaluation.samples, **shown)
+            finally:  # the numbers are not lost if OUT cannot be written
+                print(screen_table(evaluation.report))
             print(f"report: {(out / 'report.html').resolve()}")
 
 

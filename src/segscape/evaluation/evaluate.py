@@ -31,7 +31,8 @@ from segscape.evaluation.fidelity.extractors import Extractor
 from segscape.evaluation.fidelity.reference import Reference, extract, reference_features
 from segscape.evaluation.processes import Processes
 from segscape.evaluation.protocol import Protocol
-from segscape.evaluation.report.report import Case, ClassScore, Report
+from segscape.evaluation.report.cases import Case, ClassScore
+from segscape.evaluation.report.report import Report
 from segscape.evaluation.score import Score
 from segscape.evaluation.scoring import agreement_scores, class_scores, diversity_scores, fidelity_scores
 from segscape.evaluation.sources import FolderPictures, Pictures, PictureSource

@@ -19,7 +19,7 @@ from segscape.evaluation.fidelity.distances import (
 )
 from segscape.evaluation.fidelity.extractors import Extractor
 from segscape.evaluation.fidelity.reference import Features, Reference
-from segscape.evaluation.report.report import ClassScore
+from segscape.evaluation.report.cases import ClassScore
 from segscape.evaluation.score import Score
 from segscape.labels import LabelSet
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from segscape.errors import EvaluationError
+from segscape.evaluation.report.cases import Case, ClassScore
 from segscape.evaluation.report.pictures import (
     WITH_PREDICTION,
     caption,
@@ -19,7 +20,6 @@ from segscape.evaluation.report.pictures import (
     write_cases,
     write_samples,
 )
-from segscape.evaluation.report.report import Case, ClassScore
 
 
 def noise(seed: int, height: int = 20, width: int = 24) -> np.ndarray:

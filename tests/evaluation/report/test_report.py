@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segscape.errors import EvaluationError
+from segscape.evaluation.report.cases import Case, ClassScore
 from segscape.evaluation.report.report import (
     MISSING,
-    Case,
-    ClassScore,
     Report,
     decimals,
     figure,

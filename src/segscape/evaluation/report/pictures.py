@@ -7,20 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from segscape.errors import EvaluationError
 from segscape.evaluation.plotting import INK, new_figure, save_figure
+from segscape.evaluation.report.cases import Case, ClassScore, Pixels
 from segscape.files import write_atomically
-
-if TYPE_CHECKING:
-    from segscape.evaluation.report.report import Case, ClassScore
-
-Pixels = npt.NDArray[np.uint8]
 
 FOLDER = "pictures"
 """Where the pictures lie, beside `report.html`."""

@@ -12,17 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from segscape.errors import EvaluationError
 from segscape.evaluation.report import pictures
+from segscape.evaluation.report.cases import Case, ClassScore, Pixels
 from segscape.evaluation.score import Group, Score
 from segscape.extras import require
 from segscape.files import write_atomically
-
-Image = npt.NDArray[np.uint8]
 
 FORMAT = 1
 """Number of the form of `report.json`; it changes when older readers would misread the file."""
@@ -42,46 +39,6 @@ REAL_IMAGES = " (real images)"
 UNSTATED = "protocol not stated"
 MISSING = "–"
 LINE = 110
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """How well one class is recognised in the generated images.
-
-    Attributes:
-        name: of the class.
-        color: red, green and blue, 0..255.
-        iou: intersection over union on the generated images, 0..1; None if the class is absent or not scored.
-        ceiling: the same on the real images.
-        pixels: how many pixels of the layouts have this class.
-    """
-
-    name: str
-    color: tuple[int, int, int]
-    iou: float | None
-    ceiling: float | None
-    pixels: int
-
-
-@dataclass(frozen=True)
-class Case:
-    """One picture with its layout, to look at.
-
-    Attributes:
-        name: of the sample.
-        accuracy: share of the pixels in which the segmenter sees what the layout says, 0..1; NaN without a segmenter.
-        layout: uint8 `[H, W, 3]`, in the classes' colours.
-        real: the photograph, uint8 `[H, W, 3]`, if there is one.
-        generated: uint8 `[H, W, 3]`.
-        predicted: what the segmenter sees in `generated`, in the classes' colours, uint8 `[H, W, 3]`.
-    """
-
-    name: str
-    accuracy: float
-    layout: Image
-    real: Image | None
-    generated: Image
-    predicted: Image | None
 
 
 @dataclass(frozen=True)
@@ -272,7 +229,7 @@ def write_report(
     grid: Sequence[Case] = (),
     worst: Sequence[Case] = (),
     best: Sequence[Case] = (),
-    samples: Sequence[tuple[Image, Sequence[Image]]] = (),
+    samples: Sequence[tuple[Pixels, Sequence[Pixels]]] = (),
 ) -> None:
     """Write `report.json`, `report.html` and the pictures that it shows into `folder`.
 
