@@ -46,9 +46,9 @@ class Protocol(BaseModel):
         quantization = {"truncate": "truncated", "round": "rounded"}[self.quantization]
         style = {"photo": "around the real photo's", "prior": "from the prior"}[self.style]
         return (
-            f"{self.name}/{self.version}: {size[0]}x{size[1]}, photos and pictures in files resized bicubic, label maps "
-            f"nearest (both Pillow), aspect not kept; a model's output {quantization} to 8 bits, its random styles {style}, "
-            f"seed {self.seed}"
+            f"{self.name}/{self.version}: {size[0]}x{size[1]}, photos and pictures in files resized bicubic, label "
+            f"maps nearest (both Pillow), aspect not kept; a model's output {quantization} to 8 bits, its random styles "
+            f"{style}, seed {self.seed}"
         )
 
     def quantize(self, images: Tensor) -> npt.NDArray[np.uint8]:
