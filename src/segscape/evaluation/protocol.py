@@ -47,7 +47,7 @@ class Protocol(BaseModel):
         style = {"photo": "around the real photo's", "prior": "from the prior"}[self.style]
         return (
             f"{self.name}/{self.version}: {size[0]}x{size[1]}, photos and pictures in files resized bicubic, label "
-            f"maps nearest (both Pillow), aspect not kept; a model's output {quantization} to 8 bits, its random styles "
+            f"maps nearest (both Pillow), aspect not kept; a model's output {quantization} to 8 bits, random styles "
             f"{style}, seed {self.seed}"
         )
 
