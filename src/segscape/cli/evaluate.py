@@ -11,6 +11,8 @@ from segscape.cli.options import parse_labels, parse_size, prepare_folder
 from segscape.errors import EvaluationError, SegscapeError
 
 if TYPE_CHECKING:
+    import torch
+
     from segscape.data import FolderDataset
     from segscape.evaluation.evaluate import DiversityPlan, Judge
     from segscape.evaluation.fidelity.extractors import Extractor
@@ -92,19 +94,21 @@ def evaluate(
     from segscape.evaluation.processes import joined_processes
     from segscape.evaluation.protocol import find_protocol
     from segscape.evaluation.report.report import screen_table, write_report
+    from segscape.inference.pipeline import choose_device
 
     rules = find_protocol(protocol)
     changes = {"seed": seed, "reference": reference}
     rules = rules.model_copy(update={name: value for name, value in changes.items() if value is not None})
     with joined_processes() as processes:
-        pipeline = None if images is not None else _pipeline(model, device)
+        place = choose_device(device)
+        pipeline = None if images is not None else _pipeline(model, place)
         label_set = _label_set(pipeline, labels)
         dataset = open_pairs(data, label_set, split)
         target = _size(pipeline, wanted)
         source = _source(pipeline, model, images, dataset, target, rules)
-        extractor = _extractor(features, features_path, device)
-        judge = _judge(segmenter, mapping, label_set, device)
-        plan = _plan(plan_numbers, distance, distance_path, device) if source.multimodal else None
+        extractor = _extractor(features, features_path, place)
+        judge = _judge(segmenter, mapping, label_set, place)
+        plan = _plan(plan_numbers, distance, distance_path, place) if source.multimodal else None
         if extractor is None and judge is None and plan is None and not (cost and pipeline):
             raise EvaluationError("there is nothing to measure: leave out one of the options that switch scores off.")
         real = None if extractor is None else open_reference(rules.reference, data, label_set)
@@ -121,7 +125,7 @@ def evaluate(
             judge=judge,
             diversity=plan,
             further=further,
-            machine=machine(),
+            machine=machine(place),
             batch_size=batch_size,
             processes=processes,
             cache=cache,
@@ -147,7 +151,7 @@ def _parse_plan(text: str) -> tuple[int, int]:
     return layouts, pictures
 
 
-def _pipeline(model: str | None, device: str) -> Pipeline:
+def _pipeline(model: str | None, device: torch.device) -> Pipeline:
     from segscape.inference import Pipeline
 
     return Pipeline.from_pretrained(model, device)
@@ -206,37 +210,32 @@ def _cost(pipeline: Pipeline, size: Size) -> list[Score]:
     return [*count(pipeline.model, size).scores(), *timing.scores()]
 
 
-def _extractor(name: str, path: Path | None, device: str) -> Extractor | None:
+def _extractor(name: str, path: Path | None, device: torch.device) -> Extractor | None:
     from segscape.evaluation.fidelity.extractors import open_extractor
-    from segscape.inference.pipeline import choose_device
 
-    return None if name == "none" else open_extractor(name, path, choose_device(device))
+    return None if name == "none" else open_extractor(name, path, device)
 
 
-def _judge(name: str | None, mapping: Path | None, labels: LabelSet, device: str) -> Judge | None:
+def _judge(name: str | None, mapping: Path | None, labels: LabelSet, device: torch.device) -> Judge | None:
     """The segmenter that --segmenter names, else the one that comes with the label set, if any."""
     from segscape.evaluation.agreement.mapping import ClassMapping
     from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
     from segscape.evaluation.evaluate import Judge
-    from segscape.inference.pipeline import choose_device
 
     where = default_segmenter(labels) if name is None else None if name == "none" else name
     if where is None:
         if mapping is not None:
             raise EvaluationError("--mapping goes with --segmenter: name the segmenter whose classes it maps.")
         return None
-    segmenter = open_segmenter(where, choose_device(device))
-    if mapping is None:
-        return Judge(segmenter, ClassMapping.by_name(segmenter.classes, labels))
-    return Judge(segmenter, ClassMapping.from_file(mapping, segmenter.classes, labels))
+    segmenter = open_segmenter(where, device)
+    return Judge(segmenter, ClassMapping.of(segmenter.classes, labels, mapping))
 
 
-def _plan(numbers: tuple[int, int], distance: str, path: Path | None, device: str) -> DiversityPlan | None:
+def _plan(numbers: tuple[int, int], distance: str, path: Path | None, device: torch.device) -> DiversityPlan | None:
     from segscape.evaluation.diversity.lpips import open_distance
     from segscape.evaluation.evaluate import DiversityPlan
-    from segscape.inference.pipeline import choose_device
 
     layouts, pictures = numbers
     if not layouts:
         return None
-    return DiversityPlan(open_distance(distance, choose_device(device), alexnet=path), layouts, pictures)
+    return DiversityPlan(open_distance(distance, device, alexnet=path), layouts, pictures)
