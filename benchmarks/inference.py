@@ -63,12 +63,16 @@ def main() -> None:
 
 
 def build(name: str, setting: str, quick: bool) -> Generator:
-    """A generator of the published size with running statistics that fit its features."""
+    """A generator of the published size."""
     torch.manual_seed(0)
     known = "clade" if name == "mixed" else name
     changes: dict[str, object] = {"norm": mixed_norms(2)} if name == "mixed" else {}
     changes |= {"image_size": (64, 64), "base_channels": 8, "upsampling": "normal"} if quick else {}
-    model = create_model(known, **{**SETTINGS[setting].options(known), **changes})
+    return settled(create_model(known, **{**SETTINGS[setting].options(known), **changes}))
+
+
+def settled(model: Generator) -> Generator:
+    """The model in evaluation mode, with running statistics that fit its features."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ class Pipeline:
         device: str | torch.device = "auto",
         *,
         revision: str | None = None,
-        accelerate: Precision | None = None,
+        accelerate: Precision | Literal["fast"] | None = None,
     ) -> Self:
         """Load a saved model from a folder or the Hugging Face hub; None is the shipped one.
 
@@ -68,7 +68,7 @@ class Pipeline:
             device: see `Pipeline`.
             revision: of a Hugging Face repository.
             accelerate: `float32`, `bfloat16` or `float16` make the fast copy of the model in that precision
-                (`segscape.inference.accelerate`).
+                (`segscape.inference.accelerate`); `fast` is `float32`, which gives the same pictures.
 
         Raises:
             CheckpointError: nothing there, or the files are broken.
@@ -81,7 +81,9 @@ class Pipeline:
             )
         target = choose_device(device)
         model = load_model(SHIPPED_MODEL if path_or_id is None else path_or_id, revision=revision)
-        return cls(model if accelerate is None else fast_copy(model.to(target), accelerate), target)
+        if accelerate is not None:
+            model = fast_copy(model.to(target), "float32" if accelerate == "fast" else accelerate)
+        return cls(model, target)
 
     @property
     def labels(self) -> LabelSet:

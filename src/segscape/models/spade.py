@@ -130,6 +130,7 @@ class SPADEGenerator(Generator):
             ResidualBlock(inputs[i], widths[i], self._norm(kind), spectral=config.spectral_norm)
             for i, kind in enumerate(norms)
         )
+        self.up: nn.Module = nn.Upsample(scale_factor=2, mode="nearest")
         self.to_rgb = nn.Conv2d(widths[len(norms) - 1], 3, 3, padding=1)
         self.encoder = StyleEncoder(base, config.latent_dim) if config.latent_dim else None
         initialize_xavier(self)
@@ -181,14 +182,11 @@ class SPADEGenerator(Generator):
             StyleError: a style for a model that takes none, or of another dimension.
         """
         x = self._start(layout, style)  # [N, 16 base, H / multiple, W / multiple]
-        doubled_before = self._doublings_before()
-        for block, doubled in zip(self.blocks, doubled_before, strict=True):
-            if doubled:
-                x = F.interpolate(x, scale_factor=2, mode="nearest")
-            x = block(x, layout, style)
+        for block, doubled in zip(self.blocks, self.doublings_before(), strict=True):
+            x = block(self.up(x) if doubled else x, layout, style)
         return torch.tanh(self.to_rgb(F.leaky_relu(x, 0.2)))
 
-    def _doublings_before(self) -> list[bool]:
+    def doublings_before(self) -> list[bool]:
         """Whether features are doubled before each block: not before the first; before the third not in `normal`."""
         return [False, True, self.config.upsampling != "normal", *[True] * (len(self.blocks) - 3)]
 

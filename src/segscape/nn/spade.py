@@ -93,29 +93,42 @@ class SPADE(LayoutModulatedNorm):
 
         The patterns are those of `Layout.patterns` with this layer's kernel size, and its edges if it has instances.
         """
-        hidden = self._hidden_of_inner(patterns.tokens)  # [Q, H]
-        hidden = F.pad(hidden, (0, 0, 0, 1))  # the second convolutions pad with zeros, too
-        weight = torch.stack([self.gamma.weight, self.beta.weight]).flatten(3)  # [2, C, H, k * k]
-        _, channels, _, places = weight.shape
-        # One product per inner pattern and place of the window: a third of those per pattern, which then add them up.
-        products = hidden @ weight.permute(2, 0, 3, 1).flatten(1)  # [Q + 1, 2 * k * k * C]
-        rows = patterns.inner * (2 * places) + torch.arange(places, device=patterns.inner.device)
-        sums = F.embedding_bag(torch.cat([rows, rows + places]), products.view(-1, channels), mode="sum")
-        gamma, beta = sums.view(2, -1, channels)
-        gamma, beta = 1 + (gamma + self.gamma.bias), beta + self.beta.bias
-        return gamma.to(sums.dtype), beta.to(sums.dtype)
+        gamma, beta = pattern_tables(patterns, *self.look_up_weights())
+        return gamma, beta
 
-    def _hidden_of_inner(self, tokens: Tensor) -> Tensor:
-        """What the first convolution and its ReLU make of inner patterns: `[Q, k * k] -> [Q, H]`."""
-        weight = self.shared.weight.flatten(2).permute(2, 1, 0)  # [k * k, S, H]
+    def look_up_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The convolutions' weights in the order in which `pattern_tables` reads them; see there."""
+        first = self.shared.weight.flatten(2).permute(2, 1, 0)  # [k * k, S, H]
         if self.instances:
-            labels, edge = weight[:, :-1], weight[:, -1:]
-            weight = torch.stack([labels, labels + edge], dim=2).flatten(1, 2)  # token 2 * label + edge
-        weight = F.pad(weight, (0, 0, 0, 1))  # the token outside
-        places, num_rows, _ = weight.shape
-        assert self.shared.bias is not None
-        rows = tokens + torch.arange(places, device=tokens.device) * num_rows
-        return F.relu(F.embedding_bag(rows, weight.flatten(0, 1), mode="sum") + self.shared.bias)
+            labels, edge = first[:, :-1], first[:, -1:]
+            first = torch.stack([labels, labels + edge], dim=2).flatten(1, 2)  # token 2 * label + edge
+        first = F.pad(first, (0, 0, 0, 1))  # the token outside
+        second = torch.stack([self.gamma.weight, self.beta.weight]).flatten(3)  # [2, C, H, k * k]
+        assert self.shared.bias is not None and self.gamma.bias is not None and self.beta.bias is not None
+        bias = torch.stack([1 + self.gamma.bias, self.beta.bias])
+        return first, self.shared.bias, second.permute(2, 0, 3, 1).flatten(1), bias
+
+
+def pattern_tables(patterns: PatternIndex, first: Tensor, first_bias: Tensor, second: Tensor, bias: Tensor) -> Tensor:
+    """What SPADE's two layers of convolutions make of every pattern: gamma and beta, `[2, P, C]`.
+
+    Args:
+        patterns: P patterns, made of Q inner ones.
+        first: the first convolution as a table of what each token adds at each place, `[k * k, tokens + 1, H]`.
+        first_bias: `[H]`.
+        second: the second convolutions, `[H, 2 * k * k * C]`, gamma's before beta's, place by place.
+        bias: `[2, C]`.
+    """
+    places, num_rows, _ = first.shape
+    rows = patterns.tokens + torch.arange(places, device=first.device) * num_rows
+    hidden = F.relu(F.embedding_bag(rows, first.flatten(0, 1), mode="sum") + first_bias)  # [Q, H]
+    hidden = F.pad(hidden, (0, 0, 0, 1))  # the second convolutions pad with zeros, too
+    # One product per inner pattern and place of the window: a third of those per pattern, which then add them up.
+    products = hidden @ second  # [Q + 1, 2 * k * k * C]
+    rows = patterns.inner * (2 * places) + torch.arange(places, device=first.device)
+    sums = F.embedding_bag(torch.cat([rows, rows + places]), products.view(-1, bias.shape[1]), mode="sum")
+    tables = sums.view(2, -1, bias.shape[1]) + bias[:, None]
+    return tables.to(sums.dtype)
 
 
 def _gather(table: Tensor, patterns: PatternIndex) -> Tensor:
