@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from segscape.data.folder import FolderDataset
+from segscape.data.folder import FileDataset
 from segscape.data.open import open_pairs
 from segscape.evaluation.agreement.mapping import ClassMapping
 from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
@@ -77,7 +77,7 @@ def _reports(data: Path, folder: Path) -> list[Report]:
 
 
 def _sources(
-    pipeline: Pipeline, dataset: FolderDataset, data: Path, folder: Path, size: tuple[int, int]
+    pipeline: Pipeline, dataset: FileDataset, data: Path, folder: Path, size: tuple[int, int]
 ) -> list[PictureSource]:
     torch.manual_seed(0)
     untrained = Pipeline(type(pipeline.model)(pipeline.model.config), "cpu")
@@ -92,7 +92,7 @@ def _sources(
     ]
 
 
-def _write_colors(dataset: FolderDataset, folder: Path) -> Path:
+def _write_colors(dataset: FileDataset, folder: Path) -> Path:
     """The layouts in their classes' colours, as if they were pictures."""
     folder.mkdir()
     for index, name in enumerate(dataset.names):

@@ -7,11 +7,13 @@ ADE20K setting (151 classes, 256x256, batch 1, width 64). `--quick` takes width 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
-from inference import peak, run, settled
+from inference import measured, run, settled
 
 from segscape.evaluation.cost.timing import machine, regions, thread_count
 from segscape.inference import accelerate
@@ -79,15 +81,15 @@ def compare(model: Generator, layout: Layout, case: dict[str, object]) -> list[d
     """One row for the reference path, one for the fast path."""
     rows: list[dict[str, object]] = []
     reference = None
-    for path, network in (("reference", model), ("fast", accelerate(model))):
+    for path, make in (("reference", partial(copy.deepcopy, model)), ("fast", partial(accelerate, model))):
+        network, megabytes = measured(make, layout)
         seconds, _ = run(network, [layout])
         reference = reference or seconds
-        megabytes = peak(network, layout) / 1e6
         ratio = seconds / reference
         rows.append({**case, "path": path, "seconds": seconds, "ratio_to_reference": ratio, "peak_mb": megabytes})
         print(
             f"{case['model']:<12}{case['varied']:<12}{case['value']:>6}{path:>11}{seconds:>8.3f}{ratio:>8.3f}"
-            f"{megabytes:>8.0f}",
+            f"{megabytes or float('nan'):>8.0f}",
             flush=True,
         )
     return rows

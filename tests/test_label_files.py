@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segscape.errors import DataError, LabelMapError
+from segscape.errors import DataError, LabelMapError, SegscapeError
 from segscape.label_files import read_image, read_instance_map, read_label_map, write_label_map
 from segscape.labels import LABEL_SETS, LabelSet
 
@@ -259,3 +261,36 @@ def test_photos_of_32_bits_are_refused(tmp_path):
     Image.fromarray(MAP.astype(np.float32)).save(tmp_path / "photo.tiff")
     with pytest.raises(DataError, match="mode 'F'"):
         read_image(tmp_path / "photo.tiff")
+
+
+@pytest.mark.parametrize(
+    ("write", "kind"),
+    [
+        (_bytes(b"  <HTML><body>Not found</body>"), "web-page"),
+        (_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git-lfs"),
+        (_bytes(b"a street"), "not-an-image"),
+        (_bytes(b""), "empty"),
+        (_folder, "folder"),
+        (lambda path: os.mkfifo(path) or path, "not-a-file"),  # reading it would wait for ever
+    ],
+)
+@pytest.mark.parametrize("read", [lambda path: read_label_map(path, CAMVID), read_instance_map, read_image])
+def test_errors_tell_their_kind(tmp_path, write, kind, read):
+    with pytest.raises(SegscapeError) as raised:
+        read(write(tmp_path / "file.png"))
+    assert raised.value.kind == kind
+
+
+def test_lossy_webp_is_refused_and_lossless_is_read(tmp_path):
+    drawing = Image.fromarray(CAMVID.colorize(MAP))
+    drawing.save(tmp_path / "lossless.webp", lossless=True)
+    drawing.save(tmp_path / "lossy.webp")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "lossless.webp", CAMVID), MAP)
+    with pytest.raises(LabelMapError, match="cannot be WEBP"):
+        read_label_map(tmp_path / "lossy.webp", CAMVID)
+
+
+def test_photos_in_lab_are_refused(tmp_path):
+    Image.merge("LAB", [Image.fromarray(PHOTO[..., channel]) for channel in range(3)]).save(tmp_path / "lab.tiff")
+    with pytest.raises(DataError, match="mode 'LAB'"):
+        read_image(tmp_path / "lab.tiff")

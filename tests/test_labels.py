@@ -46,15 +46,32 @@ def test_numbered_refuses_bad_counts(count, unknown):
 
 def test_published_sets():
     assert {name: labels.num_classes for name, labels in LABEL_SETS.items()} == {
+        "ade20k": 151,
+        "ade20k-official": 151,
         "camvid": 12,
-        "scenes": 12,
+        "celebamask-hq": 19,
         "cityscapes": 35,
+        "coco-stuff": 183,
+        "deepfashion": 8,
+        "scenes": 12,
     }
     assert CAMVID.names[CAMVID.unknown] == "unlabelled"
     cityscapes = LABEL_SETS["cityscapes"]
     assert cityscapes.index("car") == 26 and cityscapes.index("license plate") == 34
     assert cityscapes.unknown == 0 and cityscapes.ignore_value is None
     assert sum(entry.thing for entry in cityscapes.classes) == 10
+
+
+def test_ids_of_the_large_sets():
+    ade, official, coco = (LABEL_SETS[name] for name in ("ade20k", "ade20k-official", "coco-stuff"))
+    assert [ade.index(name) for name in ("wall", "sky", "person", "sea", "flag", "unknown")] == [0, 2, 12, 26, 149, 150]
+    assert [official.index(name) for name in ("unknown", "wall", "flag")] == [0, 1, 150] and official.unknown == 0
+    assert sorted(official.names) == sorted(ade.names) and sum(entry.thing for entry in ade.classes) == 100
+    ids = {"person": 1, "stop sign": 13, "zebra": 24, "toothbrush": 90, "banner": 92, "sky-other": 157, "wood": 182}
+    assert {name: coco.index(name) + 1 for name in ids} == ids
+    assert [entry.thing for entry in coco.classes] == [True] * 91 + [False] * 92
+    assert (coco.unknown, coco.ignore_value, ade.unknown) == (182, 255, 150)
+    assert len(np.unique(coco.colors, axis=0)) == 183
 
 
 def test_shared_colour_means_the_first_class():
@@ -79,7 +96,7 @@ def test_json_round_trip(tmp_path, name):
 
 
 def test_label_set_lists_the_known_ones():
-    with pytest.raises(LabelMapError, match=r"unknown label set 'camvit'; known are camvid, scenes, cityscapes"):
+    with pytest.raises(LabelMapError, match=r"unknown label set 'camvit'; known are ade20k, .*, camvid, .*, scenes"):
         label_set("camvit")
 
 

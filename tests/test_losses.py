@@ -16,6 +16,7 @@ from segscape.losses import (
     feature_matching_loss,
     generator_loss,
     kl_divergence,
+    label_mix_loss,
     reparameterize,
 )
 
@@ -53,6 +54,20 @@ def test_feature_matching_gives_no_gradient_to_the_real_features() -> None:
     fake, real = torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True)
     feature_matching_loss([[fake, fake]], [[real, real]]).backward()
     assert fake.grad is not None and real.grad is None
+
+
+def test_label_mix_loss_compares_with_the_mixed_scores_at_every_scale() -> None:
+    mask = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).view(1, 1, 2, 2)
+    real, fake = ([torch.full((1, 1, 2, 2), value), torch.full((1, 1, 1, 1), value)] for value in (3.0, 1.0))
+    mixed = [torch.zeros(1, 1, 2, 2), torch.full((1, 1, 1, 1), 5.0)]
+    fine, coarse = (3**2 + 3 * 1**2) / 4, (5 - 3) ** 2  # the one coarse score reads the mask's first pixel
+    assert label_mix_loss(mixed, real, fake, mask).item() == pytest.approx((fine + coarse) / 2)
+
+
+def test_label_mix_loss_has_right_gradients() -> None:
+    mask = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]], dtype=torch.float64).view(1, 1, 2, 3)
+    scores = [torch.randn(1, 1, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    torch.autograd.gradcheck(lambda m, r, f: label_mix_loss([m], [r], [f], mask), scores)
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3))

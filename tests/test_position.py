@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from segscape.errors import LayoutError
 from segscape.position import intra_class_position
@@ -61,7 +62,59 @@ def _naive(label_map, rule, normalize):
 def test_equals_the_plain_implementation(label_map, rule, normalize):
     encoding = intra_class_position(label_map, rule, normalize)
     assert encoding.dtype == np.float32
-    np.testing.assert_allclose(encoding, _naive(label_map, rule, normalize), atol=1e-5)
+    np.testing.assert_allclose(encoding, _naive(label_map, rule, normalize), atol=1e-6)
+
+
+def _by_scipy(label_map, rule):
+    """Class by class with SciPy's labelling, object by object."""
+    encoding = np.zeros((2, *label_map.shape))
+    rows, columns = np.indices(label_map.shape)
+    for value in np.unique(label_map[label_map > 0] if rule == "official" else label_map):
+        numbers, count = ndimage.label(label_map == value, structure=np.ones((3, 3)))
+        for number in range(1, count + 1):
+            mask = numbers == number
+            for channel, coordinate in enumerate((columns, rows) if rule == "paper" else (rows, columns)):
+                offset = coordinate[mask] - coordinate[mask].mean()
+                largest = offset.max() if rule == "paper" else np.abs(offset).max() + 1e-5
+                encoding[channel, mask] = offset / (largest or 1)
+    return encoding
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    smoothness=st.sampled_from([0, 1, 3]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    rule=st.sampled_from(RULES),
+    seed=st.integers(0, 999),
+)
+def test_equals_scipys_labelling_on_larger_maps(smoothness, height, width, rule, seed):
+    noise = np.random.default_rng(seed).normal(size=(height, width))
+    smooth = ndimage.gaussian_filter(noise, smoothness) if smoothness else noise
+    label_map = np.digitize(smooth, np.quantile(smooth, (0.3, 0.6)))
+    np.testing.assert_allclose(intra_class_position(label_map, rule), _by_scipy(label_map, rule), atol=1e-6)
+
+
+def test_two_spirals_and_a_checkerboard_are_few_objects():
+    spiral = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]])
+    checkerboard = np.indices((16, 16)).sum(axis=0) % 2
+    for label_map in (spiral, checkerboard):  # both labels are one object each: diagonals count, and they cross
+        for value in (0, 1):
+            rows, columns = np.nonzero(label_map == value)
+            offsets = intra_class_position(label_map, "official-all", normalize=False)[:, rows, columns]
+            np.testing.assert_allclose(offsets, [rows - rows.mean(), columns - columns.mean()], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int16, np.uint16, np.int64])
+def test_any_integer_type_and_memory_order(kind):
+    label_map = np.random.default_rng(0).integers(0, 2, (9, 14))
+    expected = intra_class_position(label_map)
+    np.testing.assert_array_equal(intra_class_position(label_map.astype(kind)), expected)
+    np.testing.assert_array_equal(intra_class_position(np.asfortranarray(label_map.astype(kind))), expected)
+
+
+def test_a_map_without_pixels_has_an_encoding_without_values():
+    assert intra_class_position(np.zeros((0, 3), dtype=np.uint8)).shape == (2, 0, 3)
 
 
 @settings(max_examples=60, deadline=None)

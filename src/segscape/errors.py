@@ -8,7 +8,16 @@ from __future__ import annotations
 
 
 class SegscapeError(ValueError):
-    """Base class of everything that Segscape raises about its input."""
+    """Base class of everything that Segscape raises about its input.
+
+    Attributes:
+        kind: one short stable word for the sort of fault, such as `empty` or `off-by-one`, where a caller may want to
+            count or sort them (`segscape dataset inspect` does); else the empty string.
+    """
+
+    def __init__(self, message: str = "", kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class LabelMapError(SegscapeError):
@@ -37,6 +46,10 @@ class RecipeError(SegscapeError):
 
 class CheckpointError(SegscapeError):
     """A checkpoint is missing, broken, or belongs to another model."""
+
+
+class ExportError(SegscapeError):
+    """A model cannot be exported, or the exported file does not give the model's pictures."""
 
 
 class TrainingError(SegscapeError):

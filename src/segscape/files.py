@@ -7,9 +7,18 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+UNFINISHED = ".*.part"
+"""The names of files that are being written, as a pattern."""
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary_path)` and move the result to `path`, so that a crash never leaves half a file."""
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
+    """Call `write(temporary_path)` and move the result to `path`, so that a crash never leaves half a file.
+
+    Args:
+        path: where the file goes; replaced if it exists.
+        write: writes the whole file.
+        durable: wait until the disk has the file and its name, so that it also outlasts a power cut.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     temporary = Path(name)
@@ -18,6 +27,27 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
+        if durable:
+            _flush(temporary)
         temporary.replace(path)
+        if durable and os.name == "posix":  # Windows cannot open a folder, and needs not
+            _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> list[Path]:
+    """Delete what a killed process was writing in a folder and its subfolders; nobody may be writing there now."""
+    found = sorted(folder.rglob(UNFINISHED))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has the content of a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

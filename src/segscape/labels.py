@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,7 +67,7 @@ class LabelSet(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> LabelSet:
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise ValueError(f"class names must differ, but {', '.join(map(repr, repeated))} repeats")
         if self.unknown is None:
@@ -140,7 +141,8 @@ class LabelSet(BaseModel):
         place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
         wrong = known[place] != codes
         if wrong.any():
-            raise LabelMapError(f"{source}: {self._describe_colors(rgb, wrong)}")
+            sentence, kind = self._describe_colors(rgb, wrong)
+            raise LabelMapError(f"{source}: {sentence}", kind)
         return first[place].astype(np.int64)
 
     def check(self, label_map: NDArray[Any], source: str = "array") -> None:
@@ -161,7 +163,8 @@ class LabelSet(BaseModel):
         if label_map.dtype.kind == "b":
             label_map = label_map.astype(np.uint8)
         if int(label_map.min()) < 0 or int(label_map.max()) >= self.num_classes:
-            raise LabelMapError(f"{source}: {self._describe_indices(label_map)}")
+            sentence, kind = self._describe_indices(label_map)
+            raise LabelMapError(f"{source}: {sentence}", kind)
 
     def map_ignore(self, label_map: NDArray[Any]) -> NDArray[Any]:
         """Replace ``ignore_value`` by the unknown class where the set has both; else return the map as it is.
@@ -218,59 +221,62 @@ class LabelSet(BaseModel):
         """Write the set as JSON, to be edited by hand or read by :meth:`load`."""
         Path(path).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
-    def _describe_indices(self, label_map: NDArray[Any]) -> str:
+    def _describe_indices(self, label_map: NDArray[Any]) -> tuple[str, str]:
+        """What is wrong with indices, as a sentence, and its kind as one word."""
         wrong = (label_map < 0) | (label_map >= self.num_classes)
         values, counts = np.unique(label_map[wrong], return_counts=True)
         listed = _listing([str(value) for value in values], counts)
+        kind, remedy = self._index_remedy(label_map, values)
         return (
             f"{_pixels(int(wrong.sum()))} with unknown indices ({listed}; first at {_first_place(wrong)}), "
-            f"while label set {self.name!r} allows 0 to {self.num_classes - 1}; "
-            f"{self._index_hint(label_map, values)}"
-        )
+            f"while label set {self.name!r} allows 0 to {self.num_classes - 1}; {remedy}"
+        ), kind
 
-    def _index_hint(self, label_map: NDArray[Any], wrong: NDArray[Any]) -> str:
+    def _index_remedy(self, label_map: NDArray[Any], wrong: NDArray[Any]) -> tuple[str, str]:
         present = np.unique(label_map)
         if set(present.tolist()) == {0, 255}:
-            return "this looks like a 0/255 mask: divide it by 255, so that it holds 0 and 1"
+            return "mask-0-255", "this looks like a 0/255 mask: divide it by 255, so that it holds 0 and 1"
         if wrong.tolist() == [255]:
-            return f"255 usually marks ignored pixels: {self._ignore_remedy()}"
+            return "ignore-value", f"255 usually marks ignored pixels: {self._ignore_remedy()}"
         if int(wrong[0]) < 0:
-            return f"negative values usually mark ignored pixels: {self._ignore_remedy()}"
+            return "negative-label", f"negative values usually mark ignored pixels: {self._ignore_remedy()}"
         if int(present[0]) >= 1 and int(present[-1]) == self.num_classes:
-            return "the indices seem to start at 1 instead of 0: subtract 1"
+            return "off-by-one", "the indices seem to start at 1 instead of 0: subtract 1"
         if int(present[-1]) > 255 and any(not (present % step).any() for step in (257, 256)):
-            return "the indices seem to be scaled to 16 bits: divide them by 256 or 257"
+            return "scaled-to-16-bit", "the indices seem to be scaled to 16 bits: divide them by 256 or 257"
         if len(present) > max(self.num_classes, _PHOTO_COLOURS):
-            return "this looks like a grey photo or a colour map turned to grey: save the class indices"
-        return "remap these values, or use the label set that the map was made for"
+            return "photo-as-map", "this looks like a grey photo or a colour map turned to grey: save the class indices"
+        return "unknown-label", "remap these values, or use the label set that the map was made for"
 
     def _ignore_remedy(self) -> str:
         if self.unknown is None:
             return "write a class index instead, since this label set has no unknown class"
         return f"write {self.unknown} ({self.names[self.unknown]!r}) instead, or set ignore_value in the set"
 
-    def _describe_colors(self, rgb: NDArray[np.uint8], wrong: NDArray[np.bool_]) -> str:
+    def _describe_colors(self, rgb: NDArray[np.uint8], wrong: NDArray[np.bool_]) -> tuple[str, str]:
+        """What is wrong with colours, as a sentence, and its kind as one word."""
         codes, counts = np.unique(_color_codes(rgb)[wrong], return_counts=True)
         order = np.argsort(-counts, kind="stable")
         colors = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes[order]]
         kinds = "1 colour" if len(colors) == 1 else f"{len(colors)} colours"
         listed = _listing([str(color) for color in colors], counts[order])
+        kind, remedy = self._color_remedy(colors, float(wrong.mean()))
         return (
             f"{_pixels(int(wrong.sum()))} in {kinds} that no class of label set {self.name!r} has "
-            f"({listed}; first at {_first_place(wrong)}); {self._color_hint(colors, float(wrong.mean()))}"
-        )
+            f"({listed}; first at {_first_place(wrong)}); {remedy}"
+        ), kind
 
-    def _color_hint(self, unknown: list[tuple[int, int, int]], share: float) -> str:
+    def _color_remedy(self, unknown: list[tuple[int, int, int]], share: float) -> tuple[str, str]:
         own = set(map(tuple, self.colors.tolist()))
         if all(red == green == blue < self.num_classes for red, green, blue in unknown):
-            return "this looks like class indices saved as RGB: save them as one grey channel"
+            return "indices-as-rgb", "this looks like class indices saved as RGB: save them as one grey channel"
         if all(color[::-1] in own for color in unknown):
-            return "the channels seem to be in the order blue, green, red: swap them"
+            return "swapped-channels", "the channels seem to be in the order blue, green, red: swap them"
         if len(unknown) > _PHOTO_COLOURS and share > 0.5:
-            return "this looks like a photo: give the label map of the scene instead"
+            return "photo-as-map", "this looks like a photo: give the label map of the scene instead"
         if share < 0.1:
-            return "blended colours come from smooth brushes and resizing: use hard edges and nearest"
-        return "use the colours of the label set exactly, or a label set with these colours"
+            return "blended-colour", "blended colours come from smooth brushes and resizing: use hard edges and nearest"
+        return "unknown-colour", "use the colours of the label set exactly, or a label set with these colours"
 
 
 def label_set(name_or_path: str | Path) -> LabelSet:
@@ -331,94 +337,25 @@ def _distinct_colors(count: int) -> list[tuple[int, int, int]]:
     return list(colors)
 
 
-def _classes(*rows: tuple[str, tuple[int, int, int]], things: str) -> tuple[LabelClass, ...]:
-    thing_names = things.split(", ")
-    return tuple(LabelClass(name=name, color=color, thing=name in thing_names) for name, color in rows)
+def _published() -> dict[str, LabelSet]:
+    """The sets in `assets/label_sets`, and ADE20K's in the order of its files."""
+    files = sorted((Path(__file__).parent / "assets" / "label_sets").glob("*.json"))
+    sets = {path.stem: LabelSet.load(path) for path in files}
+    shifted = sets["ade20k"].classes
+    official = LabelSet(name="ade20k-official", classes=(shifted[-1], *shifted[:-1]), unknown=0, ignore_value=255)
+    return dict(sorted({**sets, official.name: official}.items()))
 
 
-_CAMVID = LabelSet(
-    name="camvid",
-    classes=_classes(
-        ("sky", (128, 128, 128)),
-        ("building", (128, 0, 0)),
-        ("pole", (192, 192, 128)),
-        ("road", (128, 64, 128)),
-        ("pavement", (0, 0, 192)),
-        ("tree", (128, 128, 0)),
-        ("sign", (192, 128, 128)),
-        ("fence", (64, 64, 128)),
-        ("car", (64, 0, 128)),
-        ("pedestrian", (64, 64, 0)),
-        ("bicyclist", (0, 128, 192)),
-        ("unlabelled", (0, 0, 0)),
-        things="car, pedestrian, bicyclist",
-    ),
-    unknown=11,
-)
+LABEL_SETS: dict[str, LabelSet] = _published()
+"""The published label sets by name.
 
-_SCENES = LabelSet(
-    name="scenes",
-    classes=_classes(
-        ("sky", (135, 206, 235)),
-        ("mountain", (120, 110, 140)),
-        ("tree", (34, 110, 40)),
-        ("grass", (120, 190, 70)),
-        ("building", (150, 75, 60)),
-        ("road", (90, 90, 95)),
-        ("pavement", (190, 180, 170)),
-        ("car", (0, 0, 200)),
-        ("person", (220, 20, 60)),
-        ("water", (30, 110, 180)),
-        ("pole", (240, 200, 40)),
-        ("unknown", (0, 0, 0)),
-        things="car, person",
-    ),
-    unknown=11,
-)
-
-_CITYSCAPES = LabelSet(
-    name="cityscapes",
-    classes=_classes(
-        ("unlabeled", (0, 0, 0)),
-        ("ego vehicle", (0, 0, 0)),
-        ("rectification border", (0, 0, 0)),
-        ("out of roi", (0, 0, 0)),
-        ("static", (0, 0, 0)),
-        ("dynamic", (111, 74, 0)),
-        ("ground", (81, 0, 81)),
-        ("road", (128, 64, 128)),
-        ("sidewalk", (244, 35, 232)),
-        ("parking", (250, 170, 160)),
-        ("rail track", (230, 150, 140)),
-        ("building", (70, 70, 70)),
-        ("wall", (102, 102, 156)),
-        ("fence", (190, 153, 153)),
-        ("guard rail", (180, 165, 180)),
-        ("bridge", (150, 100, 100)),
-        ("tunnel", (150, 120, 90)),
-        ("pole", (153, 153, 153)),
-        ("polegroup", (153, 153, 153)),
-        ("traffic light", (250, 170, 30)),
-        ("traffic sign", (220, 220, 0)),
-        ("vegetation", (107, 142, 35)),
-        ("terrain", (152, 251, 152)),
-        ("sky", (70, 130, 180)),
-        ("person", (220, 20, 60)),
-        ("rider", (255, 0, 0)),
-        ("car", (0, 0, 142)),
-        ("truck", (0, 0, 70)),
-        ("bus", (0, 60, 100)),
-        ("caravan", (0, 0, 90)),
-        ("trailer", (0, 0, 110)),
-        ("train", (0, 80, 100)),
-        ("motorcycle", (0, 0, 230)),
-        ("bicycle", (119, 11, 32)),
-        ("license plate", (0, 0, 142)),
-        things="person, rider, car, truck, bus, caravan, trailer, train, motorcycle, bicycle",
-    ),
-    unknown=0,
-)
-
-LABEL_SETS: dict[str, LabelSet] = {entry.name: entry for entry in (_CAMVID, _SCENES, _CITYSCAPES)}
-"""The published label sets by name: CamVid (12 values, Brostow et al. 2009), the procedural scenes, and
-Cityscapes' 35 label ids (the licence plate, officially -1, is 34)."""
+- `ade20k`: SceneParsing's 150 classes and unknown (150); things are the 100 of its instance challenge.
+  `ade20k-official`: the same in the order of the files and of official checkpoints: 0 is unknown, class k is k.
+- `camvid`: 12 values (Brostow et al. 2009). `scenes`: the procedural scenes.
+- `celebamask-hq`: 19, in the order in which the parts are painted over each other (Lee et al. 2020).
+- `cityscapes`: 35 label ids (the licence plate, officially -1, is 34).
+- `coco-stuff`: ids 0..181 of the pixel maps (things up to 90, 11 of them without a pixel in COCO) and unlabelled (182,
+  255 in the files). COCO-Stuff has no palette of its own in common use: these colours are generated.
+- `deepfashion`: the 8 classes of the maps that SMIS distributes. Names as its paper lists them; their order and colours
+  are ours.
+"""

@@ -8,7 +8,6 @@ and kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,12 +15,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from segscape.errors import LayoutError
 from segscape.label_files import read_instance_map, read_label_map
 from segscape.labels import LabelSet
+from segscape.nearest import nearest_index
 from segscape.patterns import PatternIndex, pattern_index
 from segscape.position import PositionRule, intra_class_position
 
@@ -198,13 +197,17 @@ class Layout:
             lambda: pattern_index(self._tokens(size, edges), self.num_classes * (1 + edges), kernel_size),
         )
 
-    def to(self, device: torch.device | str) -> Layout:
-        """The same layout on another device, with what was derived so far."""
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Layout:
+        """The same layout on another device, with what was derived so far; `non_blocking` as in `Tensor.to`."""
         if torch.device(device) == self.device:
             return self
-        moved = self._changed(lambda m: m.to(device))
+        moved = self._changed(lambda m: m.to(device, non_blocking=non_blocking))
         moved._cache = {key: value.to(device) for key, value in self._cache.items()}
         return moved
+
+    def pin_memory(self) -> Layout:
+        """The given maps in page-locked memory, from which copies to a GPU are fast."""
+        return self._changed(lambda m: m.pin_memory())
 
     def with_position(self, rule: PositionRule) -> Layout:
         """The same layout with its positional encoding as a given map, which resizing and padding then carry along.
@@ -299,8 +302,9 @@ class Layout:
 
     def _remember(self, key: tuple[object, ...], make: Callable[[], _Derived]) -> _Derived:
         """Look up or make; never an inference-mode tensor, so that a cached map can serve training too."""
+        key = tuple(str(part) if isinstance(part, torch.SymInt) else part for part in key)  # torch.export's sizes
         if key not in self._cache:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False):
                 self._cache[key] = make()
         kept: _Derived = self._cache[key]
         return kept
@@ -315,22 +319,10 @@ def instance_edges(instance_map: Tensor) -> Tensor:
     Returns:
         float32 ``[N, 1, H, W]`` in {0, 1}. Source: ``get_edges`` of pix2pixHD and SPADE.
     """
-    edges = torch.zeros_like(instance_map, dtype=torch.bool)
-    across = instance_map[:, :, 1:] != instance_map[:, :, :-1]
-    down = instance_map[:, 1:] != instance_map[:, :-1]
-    edges[:, :, 1:] |= across
-    edges[:, :, :-1] |= across
-    edges[:, 1:] |= down
-    edges[:, :-1] |= down
+    across = F.pad(instance_map[:, :, 1:] != instance_map[:, :, :-1], (1, 1))  # left of each column, and of one more
+    down = F.pad(instance_map[:, 1:] != instance_map[:, :-1], (0, 0, 1, 1))
+    edges = across[:, :, 1:] | across[:, :, :-1] | down[:, 1:] | down[:, :-1]
     return edges.unsqueeze(1).float()
-
-
-@lru_cache(maxsize=256)
-def nearest_index(old: int, new: int) -> NDArray[Any]:
-    """Which of ``old`` places each of ``new`` places reads, with pixel centres and Pillow's own rounding; ``[new]``."""
-    places = Image.fromarray(np.arange(old, dtype=np.int32)[None])
-    index: NDArray[Any] = np.asarray(places.resize((new, 1), Image.Resampling.NEAREST))[0]
-    return index
 
 
 def _check_label_map(label_map: Tensor, labels: LabelSet) -> None:
@@ -375,6 +367,9 @@ def _one_hot(label_map: Tensor, num_classes: int) -> Tensor:
 
 def _nearest(m: Tensor, size: Size) -> Tensor:
     """Resize ``[N, ..., H, W]`` of any type by PyTorch's ``nearest`` rule."""
+    (height, width), (new_height, new_width) = m.shape[-2:], size
+    if height % new_height == 0 and width % new_width == 0:
+        return m[..., :: int(height // new_height), :: int(width // new_width)].contiguous()
     rows, columns = (_floor_index(old, new, m.device) for old, new in zip(m.shape[-2:], size, strict=True))
     return _gather(m, rows, columns)
 

@@ -1,7 +1,8 @@
 """The losses of the SPADE family: adversarial, feature matching, perceptual, Kullback-Leibler.
 
-Source: Park et al., CVPR 2019, section 3 and appendix; Wang et al., CVPR 2018, equations 3 and 4. Each function
-returns an unweighted scalar; the weights (10, 10, 0.05) belong to the training objective.
+Source: Park et al., CVPR 2019, section 3 and appendix; Wang et al., CVPR 2018, equations 3 and 4; LabelMix:
+Schönfeld et al., ICLR 2021; the gradient penalty: Mescheder et al., ICML 2018. Each function returns an unweighted
+scalar; the weights (10, 10, 0.05) belong to the training objective.
 """
 
 from __future__ import annotations
@@ -65,10 +66,43 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
     return _mean_over_scales(scales)
 
 
+def gradient_penalty(scores: Sequence[Tensor], image: Tensor) -> Tensor:
+    """Half the squared length of the gradient of the mean score with respect to each image, averaged over images.
+
+    Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?", ICML 2018 (R1, on real images).
+    The score of an image is the mean over its score maps, of the mean over each.
+
+    Args:
+        scores: one score map per scale, `[N, 1, h, w]`.
+        image: `[N, 3, H, W]` that requires a gradient and that the scores were computed from.
+    """
+    places = max(score[0].numel() for score in scores)  # so that the gradient is large enough for half precision
+    addends = [score.sum() * (places / (score[0].numel() * len(scores))) for score in scores]
+    (gradient,) = torch.autograd.grad(torch.stack(addends).sum(), image, create_graph=True)
+    return (gradient.float() / places).square().sum((1, 2, 3)).mean() / 2
+
+
+def label_mix_loss(mixed: Sequence[Tensor], real: Sequence[Tensor], fake: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Mean squared difference between the scores of a mixed image and the mix of the scores, averaged over scales.
+
+    Source: Schönfeld et al., ICLR 2021 (OASIS), whose discriminator scores every pixel.
+
+    Args:
+        mixed, real, fake: one score map per scale, `[N, C, h, w]`, of the mixed, real and generated images. Gradients
+            flow into all three.
+        mask: `[N, 1, H, W]` as of `discriminators.label_mix`; read at a score map's size by the `nearest` rule.
+    """
+    scales = []
+    for mixed_scores, real_scores, fake_scores in zip(mixed, real, fake, strict=True):
+        is_real = F.interpolate(mask, size=mixed_scores.shape[-2:], mode="nearest").bool()
+        scales.append(F.mse_loss(mixed_scores, torch.where(is_real, real_scores, fake_scores)))
+    return _mean_over_scales(scales)
+
+
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Divergence of N(mean, exp(log_variance)) from N(0, 1): the SUM over batch and dimensions (`[N, D]` each).
 
-    The official code sums too, so that the weight of this loss beside the others grows with the batch.
+    So does the official code, on each GPU; `Objective.kl_samples` says what training makes of the sum.
     """
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
 

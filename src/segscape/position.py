@@ -6,11 +6,12 @@ intra-class positional encoding (ICPE), and its official code, which differs fro
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from segscape.errors import LayoutError
 
@@ -19,7 +20,6 @@ PositionRule = Literal["official", "official-all", "paper"]
 ``paper``: equations 12 to 14 as printed."""
 
 _EPSILON = 1e-5
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def intra_class_position(
@@ -38,7 +38,7 @@ def intra_class_position(
         normalize: Whether to divide; otherwise the offsets stay in pixels.
 
     Returns:
-        float32 ``[2, H, W]``, within (-1, 1) for the normalised official rules.
+        float32 ``[2, H, W]``, within (-1, 1) for the normalised official rules. Computed in float64.
 
     Raises:
         LayoutError: When the map is not a matrix of integers or the rule is unknown.
@@ -48,50 +48,94 @@ def intra_class_position(
     if label_map.ndim != 2 or label_map.dtype.kind not in "bui":
         found = f"{label_map.dtype} {list(label_map.shape)}"
         raise LayoutError(f"the positional encoding needs an integer label map [H, W], not {found}")
-    objects, count = _objects(label_map, skip_zero=rule == "official")
-    axes = (1, 0) if rule == "paper" else (0, 1)
-    encoding = np.empty((2, *label_map.shape), dtype=np.float32)
-    for channel, axis in enumerate(axes):
-        encoding[channel] = _offsets(objects, count, axis, rule, normalize)
+    encoding = np.zeros((2, *label_map.shape), dtype=np.float32)
+    if label_map.size:
+        vertical, horizontal = encoding[::-1] if rule == "paper" else encoding
+        runs = _find_runs(label_map)
+        vertical[:] = np.repeat(_vertical(runs, rule, normalize), runs.length).reshape(label_map.shape)
+        _horizontal(runs, rule, normalize, out=horizontal)
+    if rule == "official":
+        np.copyto(encoding, 0, where=label_map == 0)
     return encoding
 
 
-def _objects(label_map: NDArray[Any], skip_zero: bool) -> tuple[NDArray[np.int64], int]:
-    """Number the 8-connected components 1..count; 0 marks pixels that belong to none."""
-    values, inverse = np.unique(label_map, return_inverse=True)
-    inverse = inverse.reshape(label_map.shape)
-    objects = np.zeros(label_map.shape, dtype=np.int64)
-    count = 0
-    for place, box in enumerate(ndimage.find_objects(inverse + 1)):
-        if skip_zero and values[place] == 0:
-            continue
-        mask = inverse[box] == place
-        found, number = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
-        objects[box][mask] = found[mask] + count
-        count += number
-    return objects, count
+class _Runs(NamedTuple):
+    """Stretches of one label within one row, in reading order; arrays ``[R]``.
+
+    Objects are unions of runs. There are far fewer runs than pixels, and an object's mean and extent follow from the
+    ends of its runs.
+    """
+
+    row: NDArray[np.int64]
+    first: NDArray[np.int64]
+    """Column of the first pixel."""
+    length: NDArray[np.int64]
+    owner: NDArray[np.int32]
+    """Which object the run belongs to, 0 .. objects - 1."""
+    objects: int
+    """Number of objects."""
 
 
-def _offsets(
-    objects: NDArray[np.int64], count: int, axis: int, rule: PositionRule, normalize: bool
-) -> NDArray[np.float64]:
-    """Offsets ``[H, W]`` along one axis from each object's centre; 0 outside objects."""
-    owner = objects.ravel()
-    coordinate = np.indices(objects.shape, dtype=np.float64)[axis].ravel()
-    pixels = np.maximum(np.bincount(owner, minlength=count + 1), 1)
-    centre = np.bincount(owner, weights=coordinate, minlength=count + 1) / pixels
-    offset = np.where(owner == 0, 0.0, coordinate - centre[owner])
-    if normalize:
-        offset = offset / _extent(owner, offset, count, rule)[owner]
-    return offset.reshape(objects.shape)
+def _find_runs(label_map: NDArray[Any]) -> _Runs:
+    starts = np.ones(label_map.shape, dtype=bool)
+    np.not_equal(label_map[:, 1:], label_map[:, :-1], out=starts[:, 1:])
+    places = np.flatnonzero(starts)
+    row, first = np.divmod(places, label_map.shape[1])
+    length = np.diff(places, append=label_map.size)
+    above, below = _contacts(label_map, starts)
+    graph = sparse.coo_array((np.ones(len(above)), (above, below)), shape=(len(places), len(places)))
+    count, owner = connected_components(graph, directed=False)
+    return _Runs(row, first, length, owner, count)
 
 
-def _extent(
-    owner: NDArray[np.int64], offset: NDArray[np.float64], count: int, rule: PositionRule
-) -> NDArray[np.float64]:
-    """What each object's offsets are divided by, ``[count + 1]``."""
-    largest = np.zeros(count + 1)
-    np.maximum.at(largest, owner, offset if rule == "paper" else np.abs(offset))
+def _contacts(label_map: NDArray[Any], starts: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The pairs of runs of one label that touch, one in a row and one in the next: two arrays ``[E]`` of run numbers.
+
+    Runs that overlap are met where the overlap starts, which is where one of them starts; runs that only touch at a
+    corner are met there: one ends and another starts in both rows.
+    """
+    run = np.cumsum(starts, dtype=np.int32).reshape(starts.shape) - 1
+    overlap = (label_map[:-1] == label_map[1:]) & (starts[:-1] | starts[1:])
+    corner = starts[:-1, 1:] & starts[1:, 1:]
+    falling = corner & (label_map[:-1, :-1] == label_map[1:, 1:])
+    rising = corner & (label_map[:-1, 1:] == label_map[1:, :-1])
+    above = run[:-1][overlap], run[:-1, :-1][falling], run[:-1, 1:][rising]
+    below = run[1:][overlap], run[1:, 1:][falling], run[1:, :-1][rising]
+    return np.concatenate(above), np.concatenate(below)
+
+
+def _vertical(runs: _Runs, rule: PositionRule, normalize: bool) -> NDArray[np.float32]:
+    """The vertical encoding of each run ``[R]``, which all its pixels share."""
+    centre, extent = _centre_and_extent(runs, runs.row * runs.length, runs.row, runs.row, rule)
+    offset = runs.row - centre[runs.owner]
+    return (offset / extent[runs.owner] if normalize else offset).astype(np.float32)
+
+
+def _horizontal(runs: _Runs, rule: PositionRule, normalize: bool, out: NDArray[np.float32]) -> None:
+    """The horizontal encoding of each pixel, written to ``out [H, W]``."""
+    last = runs.first + runs.length - 1
+    centre, extent = _centre_and_extent(runs, (runs.first + last) * runs.length // 2, runs.first, last, rule)
+    offset = np.repeat(centre[runs.owner], runs.length).reshape(out.shape)
+    np.subtract(np.arange(out.shape[1]), offset, out=offset)
+    divisor = np.repeat(extent[runs.owner], runs.length).reshape(out.shape) if normalize else 1.0
+    np.divide(offset, divisor, out=out, casting="same_kind")
+
+
+def _centre_and_extent(
+    runs: _Runs, total: NDArray[Any], low: NDArray[np.int64], high: NDArray[np.int64], rule: PositionRule
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each object's mean coordinate, and what its offsets are divided by, ``[objects]``.
+
+    Args:
+        total: The sum of the coordinates of each run's pixels ``[R]``, an integer; their sums are exact in float64.
+        low, high: The least and greatest coordinate in each run ``[R]``.
+    """
+    pixels = np.bincount(runs.owner, weights=runs.length)
+    centre = np.bincount(runs.owner, weights=total) / pixels
+    largest = np.full(runs.objects, -1, dtype=np.int64)
+    np.maximum.at(largest, runs.owner, high)
     if rule == "paper":
-        return np.where(largest > 0, largest, 1.0)
-    return largest + _EPSILON
+        return centre, np.where(largest > centre, largest - centre, 1.0)
+    least = np.full(runs.objects, np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(least, runs.owner, low)
+    return centre, np.maximum(largest - centre, centre - least) + _EPSILON

@@ -70,7 +70,7 @@ def test_a_model_with_instances_needs_their_maps(run: Run, scenes: Path) -> None
         (("--channels", "0,99"), "has no channel 99"),
         (("--classes", "skye"), "did you mean 'sky'"),
         (("--layer", "blocks.0"), "'blocks.0' is no norm"),
-        (("--split", "test"), "test/images"),
+        (("--split", "test"), "has no split 'test'"),
     ],
 )
 def test_wrong_options_are_one_line(run: Run, scenes: Path, options: tuple[str, str], message: str) -> None:

@@ -1,10 +1,9 @@
-"""`segscape scenes`, `check-dataset`, `models`, `convert` and `train`: what they write and print."""
+"""`segscape scenes`, `models`, `convert` and `train`: what they write and print."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from PIL import Image
@@ -42,31 +41,6 @@ def test_scenes_are_written_repeatably(run: Run, workplace: Path) -> None:
     assert Image.open("one/images/000000.png").size == (48, 32)
     assert read_label_map("one/labels/000000.png", LABEL_SETS["scenes"]).shape == (32, 48)
     assert read_instance_map("one/instances/000000.png").shape == (32, 48)
-
-
-def test_check_dataset_counts_classes(run: Run, workplace: Path) -> None:
-    write_scenes(run)
-    result = run(
-        "check-dataset", "scenes/images", "scenes/labels", "--labels", "scenes", "--instances", "scenes/instances"
-    )
-    assert (result.code, result.errors) == (0, [])
-    assert "2 pairs" in result.out and "everything fits" in result.out
-    rows = [line.split() for line in result.out.splitlines() if line.strip()[:1].isdigit() and "%" in line]
-    assert len(rows) == 12
-    assert sum(int(row[1].replace(",", "")) for row in rows) == 2 * 32 * 48
-
-
-def test_check_dataset_lists_every_bad_file(run: Run, workplace: Path) -> None:
-    write_scenes(run)
-    Image.fromarray(np.full((32, 48), 77, dtype=np.uint8)).save("scenes/labels/000000.png")
-    Path("scenes/images/000001.png").unlink()
-    Path("scenes/labels/zero.png").touch()
-    result = run("check-dataset", "scenes/images", "scenes/labels", "--labels", "scenes")
-    assert result.code == 2
-    assert len(result.errors) == 3
-    for name in ("000001.png, zero.png", "labels/000000.png", "labels/zero.png"):
-        assert any(name in line for line in result.errors), name
-    assert "3 problems in 3 label maps" in result.out
 
 
 def test_models_lists_the_published_systems(run: Run) -> None:

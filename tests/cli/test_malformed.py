@@ -103,11 +103,11 @@ def recipe(text: str) -> Callable[[], object]:
 GOOD_RECIPE = "data: {kind: scenes}\nmodel: {name: clade}\nimages: 4\n"
 
 
-def unpaired() -> None:
+def unpaired(home: str = "pairs") -> None:
     for folder in ("images", "labels"):
-        Path(folder).mkdir()
-    photo().save("images/a.jpg")
-    shutil.copy("street.png", "labels/b.png")
+        Path(home, folder).mkdir(parents=True)
+    photo().save(f"{home}/images/a.jpg")
+    shutil.copy("street.png", f"{home}/labels/b.png")
 
 
 CASES = [
@@ -188,9 +188,14 @@ CASES = [
          lambda: Path("net_G.pth").write_bytes(b"no weights")),
     Case("official file of another network", "convert net_G.pth --labels 12 --out model", "net_G.pth", "_net_G.pth",
          lambda: torch.save({"layer.weight": torch.zeros(2, 2)}, "net_G.pth")),
-    Case("unknown label set", "check-dataset . . --labels camvidd", "'camvidd'", "known are"),
-    Case("photos and label maps do not pair", "check-dataset images labels --labels camvid", "b.png",
-         "the same name", unpaired),
+    Case("unknown label set", "dataset inspect . --labels camvidd", "'camvidd'", "known are"),
+    Case("no dataset", "dataset inspect .", ". is no dataset", "it needs images and labels"),
+    Case("missing dataset", "dataset inspect gone", "gone does not exist", "give the folder"),
+    Case("unknown split", "dataset inspect pairs --split test", "'test'", "it has train",
+         lambda: unpaired("pairs/train")),
+    Case("contact sheet of another format", "dataset inspect pairs --sheet sheet.gif", "sheet.gif", ".jpg", unpaired),
+    Case("draft over a draft", "dataset init pairs --name old", "old.json", "--force", Path("old.json").touch),
+    Case("draft without a pair", "dataset init pairs", "pairs has no label map", "dataset inspect", unpaired),
     Case("scenes over scenes", "scenes --out here --count 1", "here", "--force",
          lambda: (Path("here/labels").mkdir(parents=True), Path("here/labels/a.png").touch())),
 ]  # fmt: skip

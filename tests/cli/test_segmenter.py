@@ -118,7 +118,7 @@ def test_the_shipped_segmenter_is_the_default(run: Run, data: Path) -> None:
     [
         (("train", *TINY, "--out", "judge", "--size", "32"), "--size '32' is not HEIGHTxWIDTH"),
         (("train", *TINY, "--out", "judge", "--labels", "moon"), "unknown label set 'moon'"),
-        (("train", *TINY, "--out", "judge", "--data", "nowhere"), "nowhere holds neither"),
+        (("train", *TINY, "--out", "judge", "--data", "nowhere"), "nowhere does not exist"),
         (("score", "--data", "data", "--labels", "scenes"), "no shipped segmenter for label set 'scenes'"),
         (("score", "--data", "data", "--segmenter", "nowhere"), "nowhere does not exist"),
         (("score", "--data", "data", "--segmenter", "models/plain"), "holds a clade model, which generates pictures"),

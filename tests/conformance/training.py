@@ -91,6 +91,7 @@ class _Setting:
             gan_mode=GAN_MODES[config["gan_mode"]],
             feature_matching=0.0 if config["no_ganFeat_loss"] else config["lambda_feat"],
             kl=config["lambda_kld"],
+            kl_samples="official",
         )
 
     def losses(self, which: str) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -99,7 +100,8 @@ class _Setting:
         batch = {"layout": self.layout, "image": self.image}
         if which == "discriminator":
             fake = generate_fake(styled, **batch, noise=self.noise)
-            return discriminator_step_losses(self.discriminator, **batch, fake=fake, objective=self.objective), None
+            losses, _ = discriminator_step_losses(self.discriminator, **batch, fake=fake, objective=self.objective)
+            return losses, None
         return generator_step_losses(styled, self.discriminator, **batch, objective=self.objective, noise=self.noise)
 
     def gradients_and_buffers(self, vector: Vector) -> dict[str, Tensor]:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segscape.data import CamVid, FolderDataset
+from segscape.data import FolderDataset
+from segscape.data.folder import files_by_name
 from segscape.errors import DataError
-from segscape.labels import LABEL_SETS, LabelSet
+from segscape.labels import LabelSet
 
 LABELS = LabelSet.numbered(4)
 
@@ -60,7 +61,9 @@ def test_orphans_on_both_sides_are_listed(folders: tuple[Path, Path]) -> None:
     images, labels = folders
     write_png(images / "alone.png", channels=3)
     (images / "a.png").unlink()
-    with pytest.raises(DataError, match=r"1 label maps have no image \(a.png\) and 1 images have no label map \(alone"):
+    with pytest.raises(
+        DataError, match=r"^2 files .*labels/a\.png has no photograph .*images/alone\.png has no label map"
+    ):
         FolderDataset(images, labels, LABELS)
 
 
@@ -68,21 +71,21 @@ def test_long_lists_are_cut(folders: tuple[Path, Path]) -> None:
     images, labels = folders
     for number in range(9):
         write_png(labels / f"z{number}.png")
-    with pytest.raises(DataError, match=r"9 label maps .*z4\.png and 4 more"):
+    with pytest.raises(DataError, match=r"^9 files .*z4\.png .*; and 4 more, which `segscape dataset inspect` lists"):
         FolderDataset(images, labels, LABELS)
 
 
 def test_two_files_of_one_name_are_an_error(folders: tuple[Path, Path]) -> None:
     images, labels = folders
     Image.new("RGB", (8, 6)).save(images / "a.jpg")
-    with pytest.raises(DataError, match=r"a\.jpg and a\.png"):
+    with pytest.raises(DataError, match=r"images/a\.png and a\.jpg are two photographs of one name"):
         FolderDataset(images, labels, LABELS)
 
 
 def test_sizes_are_compared_before_training(folders: tuple[Path, Path]) -> None:
     images, labels = folders
     write_png(labels / "b.png", size=(5, 8))
-    with pytest.raises(DataError, match=r"1 label maps.*b\.png \(5, 8\) but image \(6, 8\)"):
+    with pytest.raises(DataError, match=r"^1 file .*images/b\.png is 6x8, but its label map is 5x8"):
         FolderDataset(images, labels, LABELS)
 
 
@@ -100,16 +103,19 @@ def test_missing_empty_and_wrong_folders(tmp_path: Path, make: Callable[[Path], 
         FolderDataset(None, tmp_path / "labels", LABELS)
 
 
-def test_camvid_layout(tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        write_png(tmp_path / split / "images" / f"{split}_1.png", channels=3)
-        write_png(tmp_path / split / "labels" / f"{split}_1.png")
-    dataset = CamVid(tmp_path, "val")
-    assert dataset.labels is LABEL_SETS["camvid"]
-    assert [dataset.sample(i).name for i in range(len(dataset))] == ["val_1"]
+def test_sizes_are_compared_again_when_a_sample_is_read(folders: tuple[Path, Path]) -> None:
+    images, labels = folders
+    dataset = FolderDataset(images, labels, LABELS, instances=labels)
+    write_png(images / "b.png", size=(6, 9), channels=3)
+    with pytest.raises(DataError, match=r"images/b\.png is 6x9, but its label map is 6x8"):
+        dataset.sample(1)
 
 
-def test_camvid_says_which_layout_it_wants(tmp_path: Path) -> None:
-    (tmp_path / "train" / "images").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"no folder labels: CamVid must lie there as ROOT/\{train,val\}"):
-        CamVid(tmp_path)
+def test_files_by_name_lists_pictures(folders: tuple[Path, Path]) -> None:
+    images, _ = folders
+    assert list(files_by_name(images, "picture")) == ["a", "b", "night/c"]
+    with pytest.raises(DataError, match=r"The picture folder .* does not exist"):
+        files_by_name(images / "none", "picture")
+    Image.new("RGB", (8, 6)).save(images / "a.jpg")
+    with pytest.raises(DataError, match="two pictures of one name"):
+        files_by_name(images, "picture")

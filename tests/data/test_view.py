@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segscape.data import Preprocess, ProceduralScenes, Sample, TrainingOrder, TrainingView, collate
+from segscape.data.sample import Locality
 from segscape.labels import LabelSet
 from segscape.position import PositionRule, intra_class_position
 
@@ -102,3 +103,59 @@ def test_a_data_loader_reads_it_with_workers() -> None:
     batches = list(loader)
     assert [batch.images.shape for batch in batches] == [(2, 3, 16, 16)] * 2
     assert batches[0].layout.has_instances
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any),
+    window=st.integers(1, 40),
+    batch_size=st.integers(1, 7),
+    done=st.integers(0, 9),
+)
+def test_an_order_with_locality_is_still_a_permutation_that_resumes(
+    sizes: list[int], window: int, batch_size: int, done: int
+) -> None:
+    length, locality = sum(sizes), Locality(tuple(sizes), window)
+    full = list(TrainingOrder(length, batch_size, 1, 0, 3 * length + 10 * batch_size, locality=locality))
+    keys = list(chain.from_iterable(full))
+    for epoch in range(3):
+        assert sorted(index for index, _ in keys[epoch * length : (epoch + 1) * length]) == list(range(length))
+    total = 3 * length + 10 * batch_size
+    assert list(TrainingOrder(length, batch_size, 1, done * batch_size, total, locality=locality)) == full[done:]
+
+
+def epoch_of(length: int, number: int, locality: Locality | None) -> np.ndarray:
+    order = TrainingOrder(length, length, 5, number * length, (number + 1) * length, locality=locality)
+    return np.array([index for index, _ in next(iter(order))])
+
+
+def test_locality_reads_few_shards_at_a_time_and_shuffles_within_its_window() -> None:
+    length, size, window = 1_000_000, 1000, 20_000
+    locality = Locality((size,) * (length // size), window)
+    first, second = (epoch_of(length, number, locality) for number in range(2))
+    assert (first != second).mean() > 0.999
+    for epoch in (first, second):
+        assert np.array_equal(np.sort(epoch), np.arange(length))
+        shards = epoch // size
+        for place in (*range(0, length, 97_001), length - 1000):  # how many shards are read from at one time
+            assert len(np.unique(shards[place : place + 100])) > 15
+            assert len(np.unique(shards[place : place + 1000])) <= window / size + 3
+        places = np.sort(np.argsort(epoch).reshape(-1, size), axis=1)  # of the samples of each shard
+        gaps = np.diff(places, axis=1, append=places[:, :1] + length)
+        span = length - gaps.max(axis=1)  # round the end of the epoch
+        assert 0.9 * window < span.min() and span.max() < window + 3 * size
+        assert abs(np.corrcoef(np.arange(length // size), np.median(places, axis=1))[0, 1]) < 0.1  # shards: any order
+
+
+@pytest.mark.parametrize("window", [99_999, 100_000])
+def test_a_window_as_long_as_the_epoch_shuffles_it_as_a_whole(window: int) -> None:
+    epoch = epoch_of(100_000, 0, Locality((1000,) * 100, window))
+    table = np.histogram2d(epoch, np.arange(100_000), bins=10)[0]  # where samples of each tenth come
+    assert table.min() > 800 and table.max() < 1200
+    assert np.array_equal(epoch, epoch_of(100_000, 0, None)) == (window == 100_000)  # shards are then as good as files
+
+
+def test_processes_share_batches_with_locality() -> None:
+    locality = Locality((30, 0, 50, 20), 25)
+    whole = list(TrainingOrder(100, 4, 3, 8, 300, locality=locality))
+    shares = [list(TrainingOrder(100, 4, 3, 8, 300, process, 2, locality)) for process in range(2)]
+    assert [sorted(first + second) for first, second in zip(*shares, strict=True)] == [sorted(keys) for keys in whole]

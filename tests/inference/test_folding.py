@@ -27,13 +27,15 @@ SIZE = (6, 10)
 def modulations() -> dict[str, tuple[Modulation, Tensor, Tensor]]:
     """Each kind, with the scale and shift `[N, C, h, w]` that it stands for."""
     torch.manual_seed(0)
-    scale, shift, beta = (torch.randn(4, 6, dtype=torch.float64) for _ in range(3))
+    scale, shift = (torch.randn(4, 6, dtype=torch.float64) for _ in range(2))
+    mean = torch.randn(6, dtype=torch.float64)
     index = torch.randint(0, 4, (2, *SIZE))
     f, g = (torch.randn(2, 1, *SIZE, dtype=torch.float64) for _ in range(2))
-    s, t, b = (table[index].permute(0, 3, 1, 2) for table in (scale, shift, beta))
+    s, t = (table[index].permute(0, 3, 1, 2) for table in (scale, shift))
+    centre = mean.view(6, 1, 1)
     return {
         "gathered": (GatheredModulation(index, scale, shift, 0.2), s, t),
-        "by position": (GatheredModulation(index, scale, shift, 0.2, beta, (f, g)), s * f, t * f + b * g),
+        "by position": (GatheredModulation(index, scale, shift, 0.2, mean, (f, g)), s * f, t * g - s * f * centre),
         "dense": (DenseModulation(s, t, 0.2), s, t),
     }
 
@@ -51,6 +53,14 @@ def test_the_pass_is_its_formula(kind: str, reuse: bool, monkeypatch: pytest.Mon
     original = x.clone()
     assert torch.allclose(modulation.apply(x, reuse), activated(original * scale + shift), atol=1e-12)
     assert reuse or torch.equal(x, original)
+
+
+@pytest.mark.parametrize("kind", ["gathered", "by position"])
+def test_what_a_gpu_would_run_is_the_formula(kind: str) -> None:
+    modulation, scale, shift = modulations()[kind]
+    assert isinstance(modulation, GatheredModulation)
+    x = torch.randn(2, 6, *SIZE, dtype=torch.float64)
+    assert torch.allclose(modulation._one_kernel(x), activated(x * scale + shift), atol=1e-6)
 
 
 @pytest.mark.parametrize("doubled", [False, True])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.errors import CheckpointError, ConfigError
-from segscape.labels import LabelSet
+from segscape.labels import LABEL_SETS, LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model, load_model
 from segscape.models.clade import mixed_norms
@@ -24,12 +24,14 @@ from segscape.models.convert import (
     GENERATOR_KEYS,
     convert_checkpoint,
     convert_discriminator,
+    discriminator_from_state,
     discriminator_keys,
     generator_state,
     infer_config,
     rename,
 )
 from segscape.models.spade import SPADEGenerator
+from segscape.style import Style
 
 VECTORS = Path(__file__).parents[1] / "conformance" / "vectors"
 State = dict[str, Tensor]
@@ -273,3 +275,63 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="holds more than tensors"):
             convert_checkpoint(tmp_path / "trap.pth", labels=5, image_size=(64, 64))
     assert not (tmp_path / "sprung").exists()
+
+
+SHIFT = torch.tensor([150, *range(150)])
+"""The index in `ade20k` of each value of ADE20K's files: 0 is unknown."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("spade", {}),
+        ("clade", {}),
+        ("clade", {"latent_dim": 4}),
+        ("clade", {"norm": mixed_norms(2), "use_instances": True}),
+        ("clade-icpe", {"position_rule": "official-all"}),
+    ],
+)
+def test_ade20k_classes_are_put_in_order(name: str, options: dict[str, object], save: Callable[..., Path]) -> None:
+    model = small(name, labels="ade20k-official", **options)
+    values = torch.randint(0, 151, (1, 8, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    values[:, :8, :8] = 0
+    instances = values if model.config.use_instances else None
+    style = Style.sample(1, 4) if model.encoder else None
+    stored = Layout(values, LABEL_SETS["ade20k-official"], instances)
+    shifted = Layout(SHIFT[values], LABEL_SETS["ade20k"], instances)
+    with torch.no_grad():
+        for _ in range(10):
+            model.train()(stored, style)  # statistics that keep the activations small
+    expected = model.eval()(stored, style)
+    path = save(official(model, GENERATOR_KEYS))
+    encoder = save(official(model.encoder, ENCODER_KEYS), "latest_net_E.pth") if model.encoder else None
+    rule = model.config.position_rule
+
+    def converted(labels: str) -> SPADEGenerator:
+        return convert_checkpoint(path, labels=labels, image_size=(64, 64), encoder_path=encoder, position_rule=rule)
+
+    assert torch.equal(converted("ade20k-official")(stored, style), expected)
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(converted("ade20k")(shifted, style), expected, rtol=0, atol=1e-4 * scale)
+    wrong = converted("ade20k-official")(Layout(SHIFT[values], stored.labels, instances), style)
+    assert (wrong - expected).abs().max() > 1e-3 * scale
+
+
+def test_the_discriminator_of_ade20k_is_put_in_order() -> None:
+    state = official(MultiScaleDiscriminator(151, base_channels=2, instances=True), discriminator_keys(2, 4))
+    kept, ordered = (discriminator_from_state(state, labels=name).eval() for name in ("ade20k-official", "ade20k"))
+    values = torch.randint(0, 151, (1, 32, 32))
+    rest = torch.rand(1, 4, 32, 32)  # edges and picture
+
+    def judged(discriminator: MultiScaleDiscriminator, labels: Tensor) -> Tensor:
+        one_hot = nn.functional.one_hot(labels, 151).permute(0, 3, 1, 2).float()
+        return discriminator.judge(torch.cat([one_hot, rest], 1))[0][-1]
+
+    torch.testing.assert_close(judged(ordered, SHIFT[values]), judged(kept, values), rtol=0, atol=1e-5)
+
+
+def test_positions_that_leave_out_the_unknown_class_keep_their_order(save: Callable[..., Path]) -> None:
+    path = save(official(small("clade-icpe", labels="ade20k-official"), GENERATOR_KEYS))
+    with pytest.raises(CheckpointError, match=r"index 0 no position.* give the label set ade20k-official"):
+        convert_checkpoint(path, labels="ade20k", image_size=(64, 64))
+    assert convert_checkpoint(path, labels="ade20k-official", image_size=(64, 64)).config.position_rule == "official"

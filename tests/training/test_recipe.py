@@ -40,7 +40,8 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
 
 
 def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, MINIMAL))
+    augmentation = {"color": {"hue": [-0.1, 0.1]}, "scale": [0.5, 2], "drop": {"probability": 0.1}, "merge": 0.2}
+    recipe = load_recipe(write(tmp_path, MINIMAL | {"augmentation": augmentation, "position_cache": "cache"}))
     assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
 
 
@@ -50,7 +51,12 @@ def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
         ({"batchsize": 4}, r"unknown key 'batchsize', did you mean 'batch_size'\?"),
         ({"optimizer": {"generator_rl": 1}}, r"unknown key 'optimizer.generator_rl', did you mean 'generator_lr'\?"),
         ({"data": {"kind": "scenes", "cuont": 4}}, r"unknown key 'data.scenes.cuont', did you mean 'count'\?"),
-        ({"data": {"kind": "camvod", "root": "x"}}, "data: .*'camvid', 'folder', 'scenes'"),
+        ({"data": {"kind": "camvod", "root": "x"}}, "data: .*'camvid', .*'folder', .*'scenes'"),
+        (
+            {"augmentation": {"color": {"sturation": [1, 2]}}},
+            r"augmentation.color.sturation', did you mean 'saturation'",
+        ),
+        ({"augmentation": {"scale": [2, 1]}}, r"augmentation.scale: .*2.0 is more than 1.0"),
         ({"images": 0}, "images: .*greater than 0"),
         ({"images": "many"}, "images: .*valid integer"),
         ({"optimizer": {"decay_images": 200}}, r"decay_images \(200\) is more than images \(100\)"),

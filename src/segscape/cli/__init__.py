@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from segscape.cli.analyze import analyze
-from segscape.cli.check import check_dataset
 from segscape.cli.compare import compare
 from segscape.cli.convert import convert
+from segscape.cli.dataset import app as dataset
 from segscape.cli.evaluate import evaluate
+from segscape.cli.export import export
 from segscape.cli.generate import generate
 from segscape.cli.models import models
 from segscape.cli.profile import profile
@@ -30,6 +31,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(name="segscape", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command()(generate)
+app.command()(export)
 app.command()(train)
 app.command()(evaluate)
 app.command()(table)
@@ -40,7 +42,7 @@ app.add_typer(segmenter, name="segmenter")
 app.command()(convert)
 app.command()(models)
 app.command()(scenes)
-app.command("check-dataset")(check_dataset)
+app.add_typer(dataset, name="dataset")
 
 
 def _print_version(wanted: bool) -> None:

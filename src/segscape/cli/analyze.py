@@ -13,7 +13,7 @@ from segscape.cli.options import prepare_folder
 from segscape.errors import DataError, SegscapeError
 
 if TYPE_CHECKING:
-    from segscape.data import FolderDataset
+    from segscape.data.folder import FileDataset
     from segscape.evaluation.modulation.analysis import ModulationAnalysis
     from segscape.labels import LabelSet
     from segscape.layout import Layout
@@ -28,9 +28,7 @@ def _analyze() -> None:
 
 @analyze.command()
 def modulation(
-    data: Annotated[
-        Path, typer.Option(help="Folder with val/labels or labels (images are not needed), or a folder of label maps.")
-    ],
+    data: Annotated[Path, typer.Option(help="Folder of a dataset (photographs are not needed), or of label maps.")],
     out: Annotated[Path, typer.Option(help="Folder for report.md, analysis.json and the figures.")],
     model: Annotated[
         str | None, typer.Option(help="Folder or Hugging Face id of a model; the shipped one by default.")
@@ -58,6 +56,7 @@ def modulation(
     wanted = _channels(channels)
     prepare_folder(out)
 
+    from segscape.data.open import open_pairs
     from segscape.evaluation.modulation.analysis import analyse_modulation
     from segscape.evaluation.modulation.report import write_report
     from segscape.extras import require
@@ -66,7 +65,7 @@ def modulation(
     require("matplotlib", "eval")  # before the work, not after it
     pipeline = Pipeline.from_pretrained(model, device)
     chosen = None if classes is None else _classes(pipeline.labels, classes)
-    dataset = open_layouts(data, pipeline.labels, split)
+    dataset = open_pairs(data, pipeline.labels, split)
     if pipeline.model.config.use_instances and dataset.sample(0).instance_map is None:
         raise DataError(f"the model needs instance maps and {data} has none: put them into instances, beside labels.")
     count = min(images, len(dataset))
@@ -84,25 +83,7 @@ def modulation(
         print(f"\n{len(figures)} figures, analysis.json and report.md in {out.resolve()}")
 
 
-def open_layouts(folder: Path, labels: LabelSet, split: str) -> FolderDataset:
-    """The pairs of a folder as every command reads them; the same without images; or a folder of label maps only.
-
-    Raises:
-        DataError: none of these is there, or files do not pair up.
-    """
-    from segscape.data.folder import FolderDataset
-    from segscape.data.open import open_pairs
-
-    if folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir()):
-        return FolderDataset(None, folder, labels)
-    for place in (folder / split, folder):
-        if (place / "labels").is_dir() and not (place / "images").is_dir():
-            instances = place / "instances"
-            return FolderDataset(None, place / "labels", labels, instances if instances.is_dir() else None)
-    return open_pairs(folder, labels, split)
-
-
-def _layouts(dataset: FolderDataset, count: int) -> Iterator[Layout]:
+def _layouts(dataset: FileDataset, count: int) -> Iterator[Layout]:
     """`count` layouts, evenly spread over the data."""
     from tqdm import tqdm
 

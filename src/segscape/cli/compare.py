@@ -21,7 +21,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder of the study.")],
     vote: Annotated[bool, typer.Option("--vote", help="Make the pictures and serve the page that asks.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Print what the votes say.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Folder of pairs that the layouts come from.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the dataset that the layouts come from.")] = None,
     split: Annotated[str, typer.Option(help="Which split of the data, where it has any.")] = "val",
     labels: Annotated[
         str | None, typer.Option(metavar="SET", help="Label set of the data; that of the first model by default.")

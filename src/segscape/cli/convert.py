@@ -23,7 +23,12 @@ class UpsamplingChoice(str, Enum):
 def convert(
     generator: Annotated[Path, typer.Argument(metavar="GENERATOR.pth", help="The official *_net_G.pth.")],
     labels: Annotated[
-        str, typer.Option(metavar="SET", help="Label set: its name, a JSON file, or a number of classes.")
+        str,
+        typer.Option(
+            metavar="SET",
+            help="Label set: its name, a JSON file, or a number of classes. ade20k puts the classes of an ADE20K model "
+            "in its order (unknown last), ade20k-official keeps them as they are (unknown first).",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the converted model.")],
     upsampling: Annotated[

@@ -13,7 +13,7 @@ from segscape.errors import EvaluationError, SegscapeError
 if TYPE_CHECKING:
     import torch
 
-    from segscape.data import FolderDataset
+    from segscape.data.folder import FileDataset
     from segscape.evaluation.evaluate import DiversityPlan, Judge
     from segscape.evaluation.fidelity.extractors import Extractor
     from segscape.evaluation.protocol import Protocol
@@ -29,7 +29,8 @@ TIMED = 5
 
 def evaluate(
     data: Annotated[
-        Path, typer.Option(help="Folder of train/ and val/ with images/ and labels/ each, or of images/ and labels/.")
+        Path,
+        typer.Option(help="Folder of a dataset, published or images/ and labels/ (or the same in train/ and val/)."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and their pictures.")],
     model: Annotated[
@@ -187,7 +188,7 @@ def _source(
     pipeline: Pipeline | None,
     model: str | None,
     images: Path | None,
-    dataset: FolderDataset,
+    dataset: FileDataset,
     size: Size,
     rules: Protocol,
 ) -> PictureSource:

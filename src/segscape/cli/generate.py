@@ -6,16 +6,17 @@ import glob
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segscape.cli.options import parse_size, prepare_folder, report
-from segscape.errors import DataError, SegscapeError
+from segscape.errors import ConfigError, DataError, SegscapeError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from segscape.inference.inputs import LayoutArrays
     from segscape.layout import Layout
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp"})
@@ -26,7 +27,10 @@ def generate(
     layouts: Annotated[list[str], typer.Argument(metavar="LAYOUT", help="Label maps: files, folders, or globs.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
     model: Annotated[
-        str | None, typer.Option(help="Folder or Hugging Face id of a model; the shipped one by default.")
+        str | None,
+        typer.Option(
+            help="Folder or Hugging Face id of a model, or an exported .onnx file; the shipped one by default."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Of the random style, for models that have styles.")
@@ -59,9 +63,8 @@ def generate(
     from tqdm import tqdm
 
     from segscape.files import write_atomically
-    from segscape.inference import Pipeline
 
-    pipeline = Pipeline.from_pretrained(model, device, accelerate=fast)  # type: ignore[arg-type]
+    pipeline = _open_pipeline(model, device, fast)
     look = None if style is None else pipeline.encode(style)
     failed = 0
     for path in tqdm(paths, unit="picture", disable=None):
@@ -77,6 +80,21 @@ def generate(
             failed += 1
             report(path, error)
     _summarize(out, len(paths), failed)
+
+
+def _open_pipeline(model: str | None, device: str, fast: str | None) -> Any:
+    """A `Pipeline`, or an `OnnxPipeline`, which needs no torch."""
+    if model is not None and Path(model).suffix == ".onnx":
+        from segscape.inference import OnnxPipeline
+
+        if fast is not None or device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"{model} is an exported model, which runs on the CPU as it is: omit --fast and --device."
+            )
+        return OnnxPipeline(model)
+    from segscape.inference import Pipeline
+
+    return Pipeline.from_pretrained(model, device, accelerate=fast)  # type: ignore[arg-type]
 
 
 def find_layouts(inputs: Sequence[str]) -> list[Path]:
@@ -142,11 +160,12 @@ def _require_free(target: Path, inputs: set[Path], force: bool) -> None:
         raise DataError(f"{target} exists already: add --force to replace it.")
 
 
-def _colours(layout: Layout, size: tuple[int, int]) -> Image.Image:
+def _colours(layout: Layout | LayoutArrays, size: tuple[int, int]) -> Image.Image:
     """The layout in its classes' colours, at a (width, height) as PIL has it."""
+    import numpy as np
     from PIL import Image
 
-    picture = Image.fromarray(layout.labels.colorize(layout.label_map[0].numpy()))
+    picture = Image.fromarray(layout.labels.colorize(np.asarray(layout.label_map[0])))
     return picture.resize(size, Image.Resampling.NEAREST)
 
 

@@ -20,7 +20,7 @@ def scenes(
 ) -> None:
     """Draw streets and landscapes with their label and instance maps: data that needs no download.
 
-    A folder to train on, and to try check-dataset and generate with. The label set is `scenes`.
+    A folder to train on, and to try `dataset inspect` and `generate` with. The label set is `scenes`.
     """
     drawn_size = parse_size(size)
     if (out / "labels").is_dir() and any((out / "labels").iterdir()) and not force:

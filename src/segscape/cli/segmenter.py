@@ -32,7 +32,7 @@ class Split(str, Enum):
     val = "val"
 
 
-DataOption = Annotated[Path, typer.Option(help="Folder of pairs: train/ and val/, or images/ and labels/.")]
+DataOption = Annotated[Path, typer.Option(help="Folder of a dataset, as for `segscape dataset inspect`.")]
 LabelsOption = Annotated[str, typer.Option(metavar="SET", help="Label set: its name, a JSON file, or a number.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")]
 

@@ -58,6 +58,19 @@ class Dataset(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Locality:
+    """Which samples lie together, told by a dataset (as `locality`) that is slow to read in any other order.
+
+    Attributes:
+        sizes: how many samples each shard holds, in the order of the samples.
+        window: how many samples are shuffled among each other while the shards are read one after another.
+    """
+
+    sizes: tuple[int, ...]
+    window: int
+
+
 @dataclass(frozen=True)
 class Batch:
     """Samples of one size, stacked.
@@ -73,8 +86,13 @@ class Batch:
     names: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on `device`."""
-        return replace(self, images=self.images.to(device), layout=self.layout.to(device))
+        """The same batch on `device`; from pinned memory the copy runs beside the computation."""
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, layout=self.layout.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; data loaders call this."""
+        return replace(self, images=self.images.pin_memory(), layout=self.layout.pin_memory())
 
 
 def image_tensor(image: Array) -> Tensor:

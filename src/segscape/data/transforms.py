@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segscape.data.sample import Array, Sample
-from segscape.layout import nearest_index
+from segscape.nearest import nearest_index
 
 Mode = Literal[
     "resize_and_crop",
@@ -38,10 +38,17 @@ MULTIPLE_OF_NONE = 32  # mode "none" rounds each side to a multiple of this
 
 @dataclass(frozen=True)
 class Placement:
-    """The random part of preprocessing: where the crop window starts, as (x, y), and whether to mirror."""
+    """The random part of preprocessing.
+
+    Attributes:
+        crop: where the crop window starts, as (x, y).
+        flip: whether to mirror.
+        scale: factor on the size before the crop; only for modes that crop.
+    """
 
     crop: tuple[int, int] = (0, 0)
     flip: bool = False
+    scale: float = 1.0
 
 
 class Preprocess(BaseModel):
@@ -70,7 +77,7 @@ class Preprocess(BaseModel):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Preprocess:
-        if self.crop_size is None and (self._crops or self.mode == "fixed"):
+        if self.crop_size is None and (self.crops or self.mode == "fixed"):
             raise ValueError(f"mode {self.mode!r} needs crop_size")
         if self.load_size is None and self.mode.startswith(("resize", "scale")):
             raise ValueError(f"mode {self.mode!r} needs load_size")
@@ -79,11 +86,19 @@ class Preprocess(BaseModel):
         return self
 
     @property
-    def _crops(self) -> bool:
+    def crops(self) -> bool:
+        """Whether the mode ends with a crop, so that the result has one size whatever comes before."""
         return self.mode.endswith("crop")
 
-    def resized(self, raw_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) between resize and crop of a sample of `raw_size` (height, width)."""
+    def resized(self, raw_size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """(height, width) between resize and crop of a sample of `raw_size` (height, width).
+
+        Shrinking by a `scale` below 1 keeps the aspect and stops where the crop window would no longer be full.
+        """
+        size = self._resized(raw_size)
+        return size if scale == 1 else _scale(size, scale, _pair(self.crop_size))
+
+    def _resized(self, raw_size: tuple[int, int]) -> tuple[int, int]:
         height, width = raw_size
         if self.mode == "crop":
             return raw_size
@@ -100,18 +115,18 @@ class Preprocess(BaseModel):
 
     def output_size(self, raw_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the result for a sample of `raw_size` (height, width)."""
-        return _pair(self.crop_size) if self._crops else self.resized(raw_size)
+        return _pair(self.crop_size) if self.crops else self.resized(raw_size)
 
-    def draw(self, raw_size: tuple[int, int], rng: np.random.Generator) -> Placement:
+    def draw(self, raw_size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Placement:
         """Draw the crop uniformly from all windows inside the resized image, the flip by a fair coin."""
-        resized, output = self.resized(raw_size), self.output_size(raw_size)
+        resized, output = self.resized(raw_size, scale), self.output_size(raw_size)
         y, x = (int(rng.integers(max(0, a - b) + 1)) for a, b in zip(resized, output, strict=True))
-        return Placement((x, y), self.flip and bool(rng.random() < 0.5))
+        return Placement((x, y), self.flip and bool(rng.random() < 0.5), scale)
 
     def apply(self, sample: Sample, placement: Placement) -> Sample:
         """The sample at its final size: resized, cropped at `placement.crop`, maybe mirrored."""
-        resized = resize(sample, self.resized(sample.size))
-        cropped = crop(resized, placement.crop, self.output_size(sample.size)) if self._crops else resized
+        resized = resize(sample, self.resized(sample.size, placement.scale))
+        cropped = crop(resized, placement.crop, self.output_size(sample.size)) if self.crops else resized
         return mirror(cropped) if placement.flip else cropped
 
 
@@ -120,7 +135,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     if size == sample.size:
         return sample
     rows, columns = (nearest_index(have, want) for have, want in zip(sample.size, size, strict=True))
-    resized = _on_maps(sample, lambda array: array[..., rows[:, None], columns])
+    resized = _on_maps(sample, lambda array: array.take(rows, -2).take(columns, -1))
     if sample.image is None:
         return resized
     height, width = size
@@ -177,6 +192,13 @@ def _scale_shortside(raw_size: tuple[int, int], load_size: int, *, keep_short: b
         return raw_size
     short, long = (min(raw_size) if keep_short else load_size), int(load_size * max(raw_size) / min(raw_size))
     return (long, short) if width <= height else (short, long)
+
+
+def _scale(size: tuple[int, int], factor: float, window: tuple[int, int]) -> tuple[int, int]:
+    """`size` times `factor`, or times what leaves a window no emptier than it was."""
+    least = min(1.0, max(want / have for want, have in zip(window, size, strict=True)))
+    height, width = (max(round(side * max(factor, least)), 1) for side in size)
+    return height, width
 
 
 def _nearest_multiple(side: int) -> int:

@@ -5,6 +5,7 @@ Source: Wang et al., CVPR 2018, section 3.2; Park et al., CVPR 2019, figure 13 (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,13 +14,15 @@ from torch.nn import functional as F
 
 from segscape.layout import Layout
 from segscape.nn.initialization import initialize_xavier
+from segscape.nn.instance import InstanceNorm2d
 from segscape.nn.spectral import conv2d
+from segscape.nn.synchronized import SynchronizedBatchNorm2d
 
 DiscriminatorNorm = Literal["instance", "batch", "sync-batch", "none"]
 
 
 def _norm(kind: DiscriminatorNorm, channels: int) -> nn.Module:
-    kinds = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "sync-batch": nn.SyncBatchNorm}
+    kinds = {"instance": InstanceNorm2d, "batch": nn.BatchNorm2d, "sync-batch": SynchronizedBatchNorm2d}
     return nn.Identity() if kind == "none" else kinds[kind](channels)
 
 
@@ -84,20 +87,24 @@ class MultiScaleDiscriminator(nn.Module):
         )
         initialize_xavier(self)
 
-    def forward(self, layout: Layout, image: Tensor) -> list[list[Tensor]]:
+    def forward(
+        self, layout: Layout, image: Tensor, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> list[list[Tensor]]:
         """Judge images of layouts.
 
         Args:
             layout: N layouts.
             image: `[k * N, 3, H, W]` in [-1, 1], k blocks of N images, for example generated then real ones: judging
                 both in one pass is what the official code does (one power iteration for both).
+            augment: changes the input of `judge` before it is judged.
 
         Returns:
             Per scale the output of every layer; the last one is the score map.
         """
         semantic = layout.semantic_map((image.shape[-2], image.shape[-1]), edges=self.instances)
         semantic = semantic.to(image.dtype).repeat(image.shape[0] // layout.batch_size, 1, 1, 1)
-        return self.judge(torch.cat([semantic, image], dim=1))
+        joined = torch.cat([semantic, image], dim=1)
+        return self.judge(joined if augment is None else augment(joined))
 
     def judge(self, x: Tensor) -> list[list[Tensor]]:
         """As `forward`, on a semantic map and image already joined, `[N, S + 3, H, W]`."""

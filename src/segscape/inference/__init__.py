@@ -1,8 +1,31 @@
-"""From a layout to pictures."""
+"""From a layout to pictures. Each name is imported on first use: `OnnxPipeline` must work where there is no torch."""
 
 from __future__ import annotations
 
-from segscape.inference.acceleration import accelerate
-from segscape.inference.pipeline import SHIPPED_MODEL, Pipeline, to_pictures
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["SHIPPED_MODEL", "Pipeline", "accelerate", "to_pictures"]
+__all__ = ["SHIPPED_MODEL", "OnnxPipeline", "Pipeline", "accelerate", "to_pictures"]
+
+if TYPE_CHECKING:
+    from segscape.inference.acceleration import accelerate
+    from segscape.inference.onnx import OnnxPipeline
+    from segscape.inference.pipeline import SHIPPED_MODEL, Pipeline, to_pictures
+else:
+    _MODULE_OF = {
+        "SHIPPED_MODEL": "segscape.inference.pipeline",
+        "OnnxPipeline": "segscape.inference.onnx",
+        "Pipeline": "segscape.inference.pipeline",
+        "accelerate": "segscape.inference.acceleration",
+        "to_pictures": "segscape.inference.pipeline",
+    }
+
+    def __getattr__(name):
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

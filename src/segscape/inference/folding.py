@@ -17,6 +17,7 @@ from segscape.inference.strips import PointwiseConvolution, StripConvolution, Wi
 from segscape.layout import Layout, Size
 from segscape.nn.clade import CLADE
 from segscape.nn.conditional import ConditionalNorm
+from segscape.nn.modulated_activation import ChannelStatistics, modulated_activation
 from segscape.nn.residual import ResidualBlock
 from segscape.nn.spade import MAX_SHARE, SPADE, pattern_tables
 from segscape.nn.spectral import SpectralNormConv2d
@@ -66,13 +67,13 @@ class Modulation(Protocol):
 class GatheredModulation:
     """`leaky_relu(x * scale[index] + shift[index])`.
 
-    With `beta` and `factors` `(f, g)` it is `leaky_relu((x * scale[index] + shift[index]) * f + beta[index] * g)`,
-    which is CLADE-ICPE.
+    With `factors` `(f, g)` it is `leaky_relu((x - mean) * scale[index] * f + shift[index] * g)`, which is CLADE-ICPE.
 
     Attributes:
         index: int64 `[N, h, w]` in 0..P-1.
-        scale, shift, beta: `[P, C]`.
+        scale, shift: `[P, C]`.
         slope: of the LeakyReLU; 1 for none.
+        mean: `[C]`; only with factors.
         factors: each `[N, 1, h, w]`.
     """
 
@@ -80,15 +81,17 @@ class GatheredModulation:
     scale: Tensor
     shift: Tensor
     slope: float
-    beta: Tensor | None = None
+    mean: Tensor | None = None
     factors: tuple[Tensor, Tensor] | None = None
 
     def apply(self, x: Tensor, reuse: bool) -> Tensor:
         """As `Modulation`."""
+        if x.is_cuda:
+            return self._one_kernel(x)
         batch, channels, height, width = x.shape
         pixels = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(-1, channels)
         places, out = self.index.reshape(-1), pixels if reuse else torch.empty_like(pixels)
-        step = len(places) if x.device.type != "cpu" else max(1, CHUNK_BYTES // (channels * x.element_size()))
+        step = max(1, CHUNK_BYTES // (channels * x.element_size()))
         for start in range(0, len(places), step):
             part = slice(start, start + step)
             spread = None if self.factors is None else [factor.reshape(-1, 1)[part] for factor in self.factors]
@@ -107,11 +110,27 @@ class GatheredModulation:
 
     def _pass(self, x: Tensor, places: Tensor, spread: list[Tensor] | None, out: Tensor) -> None:
         shift, scale = (table.index_select(0, places).view(out.shape) for table in (self.shift, self.scale))
-        torch.addcmul(shift, x, scale, out=out)
-        if self.beta is not None and spread is not None:
-            out.mul_(spread[0]).addcmul_(self.beta.index_select(0, places).view(out.shape), spread[1])
+        if self.mean is None or spread is None:
+            torch.addcmul(shift, x, scale, out=out)
+        else:
+            torch.mul(x - self.mean, scale.mul_(spread[0]), out=out)
+            out.addcmul_(shift, spread[1])
         if self.slope != 1:
             F.leaky_relu_(out, self.slope)
+
+    def _one_kernel(self, x: Tensor) -> Tensor:
+        ones = torch.ones(x.shape[1], device=x.device)
+        mean = torch.zeros_like(ones) if self.mean is None else self.mean.float()
+        return modulated_activation(
+            x,
+            self.index,
+            self.scale,
+            self.shift,
+            ChannelStatistics(mean, ones),
+            eps=0.0,
+            slope=self.slope,
+            factors=self.factors,
+        )
 
 
 @dataclass(frozen=True)
@@ -150,22 +169,21 @@ class FoldedCLADE(nn.Module):
     norm: CLADE
     scale: Tensor
     shift: Tensor
-    beta: Tensor | None
+    mean: Tensor | None
 
     def __init__(self, norm: CLADE) -> None:
         super().__init__()
         self.norm = norm
         statistics = running_statistics(norm)
         self.fixed = statistics is not None
-        scale, shift = norm.gamma.detach().clone(), torch.zeros_like(norm.beta)
-        if statistics is not None:
-            mean, factor = statistics
-            scale = scale * factor
-            shift = -scale * mean
+        mean, factor = statistics or (torch.zeros(norm.channels), torch.ones(norm.channels))
+        scale, shift = norm.gamma * factor.to(norm.gamma), norm.beta.clone()
         by_position = norm.position == "modulation"
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", (shift if by_position else shift + norm.beta).detach(), persistent=False)
-        self.register_buffer("beta", norm.beta.detach().clone() if by_position else None, persistent=False)
+        if not by_position:
+            shift = shift - scale * mean.to(scale)
+        self.register_buffer("scale", scale.detach(), persistent=False)
+        self.register_buffer("shift", shift.detach(), persistent=False)
+        self.register_buffer("mean", mean.to(scale) if by_position else None, persistent=False)
 
     def normalize(self, x: Tensor) -> Tensor:
         """What is left to do to `x [N, C, h, w]` before `modulation`."""
@@ -174,11 +192,11 @@ class FoldedCLADE(nn.Module):
     def modulation(self, layout: Layout, size: Size, slope: float) -> Modulation:
         """The norm and a LeakyReLU at one size."""
         index = layout.at(size)
-        if self.beta is None:
+        if self.mean is None:
             return GatheredModulation(index, self.scale, self.shift, slope)
         offsets = layout.position(size, self.norm.position_rule).to(self.scale.dtype)
         factors = (1 + self.norm.position_gamma(offsets), 1 + self.norm.position_beta(offsets))
-        return GatheredModulation(index, self.scale, self.shift, slope, self.beta, factors)
+        return GatheredModulation(index, self.scale, self.shift, slope, self.mean, factors)
 
     def appended_maps(self, layout: Layout, size: Size) -> Tensor:
         """The maps that CLADE appends to its output, `[N, 1 or 2, h, w]`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,19 @@ from segscape.data.sample import image_array, image_tensor
 from segscape.errors import CheckpointError, ConfigError, LayoutError, StyleError
 from segscape.inference.acceleration import Precision
 from segscape.inference.acceleration import accelerate as fast_copy
-from segscape.label_files import read_image, read_instance_map, read_label_map
+from segscape.inference.inputs import (
+    InstancesLike,
+    missing_to_multiple,
+    pair_with_instances,
+    read_arrays,
+    require_dimensions,
+    require_instances,
+    require_latents,
+    require_same_classes,
+    require_samples,
+    require_size,
+)
+from segscape.label_files import read_image
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models import load_model
@@ -26,7 +37,6 @@ from segscape.models.generator import Generator
 from segscape.style import Style
 
 LayoutLike = Layout | str | Path | npt.NDArray[Any]
-InstancesLike = str | Path | npt.NDArray[Any] | None
 StyleLike = Style | str | Path | Image.Image
 
 SHIPPED_MODEL = Path(__file__).parents[1] / "assets"
@@ -131,7 +141,8 @@ class Pipeline:
             DataError: the reference photo cannot be read.
         """
         styles = self._styles(style, samples, seed)
-        prepared = [self._sized(layout, size) for layout in self._layouts(layouts, instance_maps)]
+        read = [self.read_layout(item, instances) for item, instances in pair_with_instances(layouts, instance_maps)]
+        prepared = [self._sized(layout, size) for layout in read]
         return [picture for layout in prepared for picture in self._pictures(layout, styles)]
 
     def encode(self, photo: str | Path | Image.Image) -> Style:
@@ -143,7 +154,7 @@ class Pipeline:
             StyleError: the model takes no style.
             DataError: the file cannot be read.
         """
-        self._require_latents("a reference photo")
+        require_latents(self.latent_dim, "a reference photo")
         if not isinstance(photo, Image.Image):
             photo = Image.fromarray(read_image(photo))
         height, width = self.model.config.image_size
@@ -161,12 +172,9 @@ class Pipeline:
             LayoutError: other classes, an instance map of another size, or none where one is needed.
         """
         layout = self._read(label_map, instance_map)
-        self._require_same_classes(layout.labels)
-        if self.model.config.use_instances and not layout.has_instances:
-            raise LayoutError(
-                "this model needs an instance map and the layout has none: give one with instance_maps=..., "
-                "Layout.from_file(path, labels, instance_path), or --instances on the command line."
-            )
+        require_same_classes(layout.labels, self.labels)
+        if self.model.config.use_instances:
+            require_instances(layout.has_instances)
         return layout
 
     def _read(self, label_map: LayoutLike, instance_map: InstancesLike) -> Layout:
@@ -174,72 +182,20 @@ class Pipeline:
             if instance_map is not None:
                 raise LayoutError("instance_maps goes with files and arrays: a Layout brings its own instance map.")
             return label_map
-        if isinstance(instance_map, (str, Path)):
-            instance_map = read_instance_map(instance_map)
-        if isinstance(label_map, (str, Path)):
-            label_map = read_label_map(label_map, self.labels)
-        if not isinstance(label_map, np.ndarray):
-            kind = type(label_map).__name__
-            raise LayoutError(f"a layout is a Layout, the path of a label map, or an array [H, W], not a {kind}.")
-        if label_map.ndim != 2:
-            raise LayoutError(
-                f"a label map array is [H, W], not {list(label_map.shape)}: for a colour-coded map "
-                "give labels.indices(rgb), for a batch a Layout."
-            )
-        return Layout.from_array(label_map, self.labels, instance_map)
-
-    def _layouts(
-        self,
-        layouts: LayoutLike | Sequence[LayoutLike],
-        instance_maps: InstancesLike | Sequence[InstancesLike],
-    ) -> list[Layout]:
-        items = _listed(layouts)
-        instances = [None] * len(items) if instance_maps is None else _listed(instance_maps)
-        if len(instances) != len(items):
-            raise LayoutError(f"{len(items)} layouts need {len(items)} instance maps, found {len(instances)}.")
-        return [self.read_layout(item, own) for item, own in zip(items, instances, strict=True)]
-
-    def _require_same_classes(self, labels: LabelSet) -> None:
-        own = self.labels
-        if labels.names == own.names:
-            return
-        if labels.num_classes != own.num_classes:
-            found = f"{labels.num_classes} classes, the model's {own.name!r} has {own.num_classes}"
-        else:
-            pairs = list(zip(labels.names, own.names, strict=True))
-            index = next(i for i, (theirs, ours) in enumerate(pairs) if theirs != ours)
-            theirs, ours = pairs[index]
-            found = f"{theirs!r} as class {index}, which is {ours!r} in the model's {own.name!r}"
-        raise LayoutError(
-            f"the layout's label set {labels.name!r} has {found}: "
-            "give its label map in the model's classes (pipeline.labels)."
-        )
-
-    def _require_latents(self, what: str) -> None:
-        if self.latent_dim is None:
-            raise StyleError(
-                f"this model takes no style, so {what} has no meaning: it gives one picture per layout "
-                "(models with styles are built with latent_dim)."
-            )
+        labels, instances = read_arrays(label_map, instance_map, self.labels)
+        return Layout.from_array(labels, self.labels, instances)
 
     def _styles(self, style: StyleLike | None, samples: int, seed: int | None) -> Tensor | None:
         """The latents `[S, D]` of the pictures of each layout; None for a model without."""
-        if samples < 1:
-            raise StyleError(f"samples is {samples}; it must be 1 or more.")
+        require_samples(samples, self.latent_dim, style is not None)
         if style is None:
-            if samples > 1:
-                self._require_latents(f"samples={samples}")
             return None if self.latent_dim is None else _draw(samples, self.latent_dim, seed).latent
-        if samples > 1:
-            raise StyleError("samples draws random styles and style gives them: use one of the two.")
         if isinstance(style, (str, Path, Image.Image)):
             return self.encode(style).latent
         if not isinstance(style, Style):
             kind = type(style).__name__
             raise StyleError(f"a style is a Style, a PIL image, or the path of a photo, not a {kind}.")
-        self._require_latents("a Style")
-        if style.latent.shape[1] != self.latent_dim:
-            raise StyleError(f"the style has {style.latent.shape[1]} dimensions, this model's have {self.latent_dim}.")
+        require_dimensions(style.latent.shape[1], self.latent_dim)
         return style.latent
 
     def _sized(self, layout: Layout, size: Size | None) -> Layout:
@@ -248,8 +204,7 @@ class Pipeline:
             layout = layout.with_position(rule)
         if size is None:
             return layout
-        if len(size) != 2 or min(size) < 1:
-            raise LayoutError(f"size is (height, width), both at least 1, not {size!r}.")
+        require_size(size)
         return layout.resize(size)
 
     def _pictures(self, layout: Layout, latents: Tensor | None) -> list[Image.Image]:
@@ -274,8 +229,7 @@ class Pipeline:
         layout = layout.to(self.device)
         if self.model.config.fixed_size:
             return layout.resize(self.model.config.image_size)
-        multiple = self.model.config.size_multiple
-        bottom, right = (math.ceil(side / multiple) * multiple - side for side in layout.size)
+        bottom, right = missing_to_multiple(layout.size, self.model.config.size_multiple)
         return layout.pad(bottom, right) if bottom or right else layout
 
 
@@ -300,10 +254,6 @@ def choose_device(name: str | torch.device) -> torch.device:
             f"the device {str(name)!r} is unknown or not on this machine: use auto, cpu, cuda, cuda:0 or mps."
         ) from None
     return device
-
-
-def _listed(items: Any) -> list[Any]:
-    return list(items) if isinstance(items, (list, tuple)) else [items]
 
 
 def _draw(count: int, latent_dim: int, seed: int | None) -> Style:

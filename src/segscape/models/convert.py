@@ -18,7 +18,7 @@ from torch import Tensor
 
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.errors import CheckpointError
-from segscape.labels import LabelSet
+from segscape.labels import LABEL_SETS, LabelSet
 from segscape.models.generator import as_label_set
 from segscape.models.spade import NormKind, SPADEGenerator, SPADEGeneratorConfig, Upsampling
 from segscape.nn.conditional import Statistics
@@ -129,6 +129,40 @@ def discriminator_state(official: State, source: str = "the state dict") -> dict
     scales = [int(name[0].rpartition("_")[2]) for name in names if name[0].rpartition("_")[2].isdigit()]
     layers = [int(name[1].removeprefix("model")) for name in names if name[1].removeprefix("model").isdigit()]
     return rename(official, discriminator_keys(max(scales) + 1, max(layers, default=0) + 1), source)
+
+
+def reorder_classes(state: State, labels: LabelSet) -> dict[str, Tensor]:
+    """The weights of an official generator or discriminator with the classes in the order of `labels`.
+
+    The official code means to shift the labels of ADE20K (0 to 150, k to k - 1) but throws the result away, so channel
+    0 of its networks is unknown and channel k is class k. For the label set `ade20k` the channels are put where its
+    indices are; for any other, as `ade20k-official`, they stay.
+
+    Args:
+        state: under our names, as `generator_state` and `discriminator_state` give it.
+        labels: the label set of the result.
+    """
+    if labels != LABEL_SETS["ade20k"]:
+        return dict(state)
+    count = labels.num_classes
+    return {
+        name: value if (axis := _class_axis(name, value)) is None else _last_first(value, axis, count)
+        for name, value in state.items()
+    }
+
+
+def _class_axis(name: str, value: Tensor) -> int | None:
+    """Which axis of a tensor runs over the classes (and then, perhaps, over other inputs)."""
+    if name.endswith((".gamma", ".beta")):  # the tables of CLADE
+        return 0
+    one_hot = name.endswith(".shared.weight") or (name.startswith("scales.") and name.endswith(".convs.0.weight"))
+    return 1 if one_hot or (name == "stem.weight" and value.ndim == 4) else None
+
+
+def _last_first(value: Tensor, axis: int, classes: int) -> Tensor:
+    """Entry 0 behind entry `classes` - 1; what comes after stays."""
+    order = [*range(1, classes), 0, *range(classes, value.shape[axis])]
+    return value.index_select(axis, torch.tensor(order, device=value.device))
 
 
 def rename(official: State, keys: Mapping[str, str], source: str = "the state dict") -> dict[str, Tensor]:
@@ -341,8 +375,8 @@ def convert_checkpoint(
         generator_path: the `*_net_G.pth` file.
         encoder_path: the `*_net_E.pth` file; a generator with a style needs it, others have none.
         labels, image_size, upsampling, use_instances, position_rule: as in `infer_config`. For the published models:
-            ADE20K 151 classes (0 is unknown) at (256, 256); COCO-Stuff 183 (182 is unknown) at (256, 256);
-            Cityscapes 35 at (256, 512) with upsampling `more`.
+            `ade20k` (the classes are put in its order, see `reorder_classes`) or `ade20k-official` (they stay) at
+            (256, 256); `coco-stuff` at (256, 256); `cityscapes` at (256, 512) with upsampling `more`.
 
     Raises:
         CheckpointError: a file is missing, damaged, of another network, or does not fit the arguments.
@@ -360,9 +394,20 @@ def convert_checkpoint(
         source=source,
     )
     model = SPADEGenerator(config)
-    state = generator_state(official, source) | _encoder_part(encoder_path, config, source)
+    _check_shift(config, source)
+    state = reorder_classes(generator_state(official, source), config.labels)
+    state |= _encoder_part(encoder_path, config, source)
     model.load_weights(state, source if encoder_path is None else f"{source} with {encoder_path}")
     return model.eval()
+
+
+def _check_shift(config: SPADEGeneratorConfig, source: str) -> None:
+    """The official positional encoding leaves out index 0, which is unknown as long as the classes are not shifted."""
+    if config.labels == LABEL_SETS["ade20k"] and config.encoding_rule == "official":
+        raise CheckpointError(
+            f"{source} gives index 0 no position, and that is the unknown class in the official order only: give the "
+            "label set ade20k-official."
+        )
 
 
 def _encoder_part(path: str | Path | None, config: SPADEGeneratorConfig, generator: str) -> dict[str, Tensor]:
@@ -382,7 +427,7 @@ def convert_discriminator(
 
     Args:
         path: the file.
-        labels: the label set it was trained with, its name, or the number of classes.
+        labels: the label set it was trained with, its name, or the number of classes; as in `convert_checkpoint`.
         use_instances: whether it reads instance edges; None: if it has one channel more than classes and image.
 
     Raises:
@@ -400,7 +445,8 @@ def discriminator_from_state(
     source: str = "the state dict",
 ) -> MultiScaleDiscriminator:
     """As `convert_discriminator`, on a state dict."""
-    state, labels = discriminator_state(official, source), as_label_set(labels)
+    labels = as_label_set(labels)
+    state = discriminator_state(official, source)
     if "scales.0.convs.0.weight" not in state:
         raise CheckpointError(f"{source} is incomplete: the first layer of its discriminator is missing.")
     base, channels = state["scales.0.convs.0.weight"].shape[:2]
@@ -418,7 +464,7 @@ def discriminator_from_state(
         spectral="scales.0.convs.1.weight_u" in state,
     )
     try:
-        discriminator.load_state_dict(state)
+        discriminator.load_state_dict(reorder_classes(state, labels))
     except RuntimeError as error:
         raise CheckpointError(f"{source} does not hold a complete discriminator: {error}") from None
     return discriminator

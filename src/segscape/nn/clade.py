@@ -63,26 +63,42 @@ class CLADE(LayoutModulatedNorm):
             self.position_gamma = nn.Conv2d(2, 1, 1)
             self.position_beta = nn.Conv2d(2, 1, 1)
 
-    def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
-        """`x [N, C, h, w] -> y [N, out_channels, h, w]`.
+    def forward(self, x: Tensor, layout: Layout, style: Style | None = None, slope: float = 1.0) -> Tensor:
+        """`x [N, C, h, w] -> y [N, out_channels, h, w]`, through a LeakyReLU if a slope is given.
 
         Raises LayoutError if instances are used and the layout has none.
         """
         size = (x.shape[-2], x.shape[-1])
-        gamma, beta = self.modulation(layout, size, x.dtype)
-        y = self.statistics(x) * gamma + beta
+        if self.fuses:
+            y = self.fused(x, layout.at(size), self.gamma, self.beta, slope, self._factors(layout, size, x.dtype))
+        else:
+            gamma, beta = self.modulation(layout, size, x.dtype)
+            y = _activate(self.statistics(x) * gamma + beta, slope)
         extra = [self.edge(layout.edges(size).to(x.dtype))] if self.instances else []
         if self.position == "feature":
             extra.append(self.position_feature(layout.position(size, self.position_rule).to(x.dtype)))
-        return torch.cat([y, *extra], dim=1) if extra else y
+        return torch.cat([y, *(_activate(m, slope) for m in extra)], dim=1) if extra else y
+
+    def activated(self, x: Tensor, layout: Layout, style: Style | None, slope: float) -> Tensor:
+        """The norm and the LeakyReLU after it in one."""
+        y: Tensor = self(x, layout, style, slope)
+        return y
 
     def modulation(self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """The rows of the tables, each `[N, C, h, w]`; times the positional factors if `position` is `modulation`."""
         classes = layout.at(size)  # [N, h, w]
         gamma = F.embedding(classes, self.gamma).permute(0, 3, 1, 2)  # [N, C, h, w]
         beta = F.embedding(classes, self.beta).permute(0, 3, 1, 2)
-        if self.position == "modulation":
-            offsets = layout.position(size, self.position_rule).to(dtype)
-            gamma = gamma * (1 + self.position_gamma(offsets))
-            beta = beta * (1 + self.position_beta(offsets))
-        return gamma, beta
+        factors = self._factors(layout, size, dtype)
+        return (gamma * factors[0], beta * factors[1]) if factors else (gamma, beta)
+
+    def _factors(self, layout: Layout, size: Size, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """What gamma and beta are multiplied by, each `[N, 1, h, w]`, if `position` is `modulation`."""
+        if self.position != "modulation":
+            return None
+        offsets = layout.position(size, self.position_rule).to(dtype)
+        return 1 + self.position_gamma(offsets), 1 + self.position_beta(offsets)
+
+
+def _activate(y: Tensor, slope: float) -> Tensor:
+    return F.leaky_relu(y, slope) if slope != 1 else y

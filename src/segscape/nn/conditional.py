@@ -6,12 +6,17 @@ a shift that depend on the layout. `SPADE` and `CLADE` implement it; a generator
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segscape.layout import Layout, Size
+from segscape.nn.instance import InstanceNorm2d
+from segscape.nn.modulated_activation import batch_statistics, modulated_activation
+from segscape.nn.synchronized import SynchronizedBatchNorm2d, process_sum
 from segscape.style import Style
 
 Statistics = Literal["batch", "sync-batch", "instance"]
@@ -22,7 +27,7 @@ def parameter_free_norm(statistics: Statistics, channels: int) -> nn.Module:
 
     `sync-batch` shares its statistics between the processes of a distributed run and is `batch` in a single one.
     """
-    kinds = {"batch": nn.BatchNorm2d, "sync-batch": nn.SyncBatchNorm, "instance": nn.InstanceNorm2d}
+    kinds = {"batch": nn.BatchNorm2d, "sync-batch": SynchronizedBatchNorm2d, "instance": InstanceNorm2d}
     norm: nn.Module = kinds[statistics](channels, affine=False)
     return norm
 
@@ -46,6 +51,10 @@ class ConditionalNorm(nn.Module):
         """Normalise and modulate `x [N, C, h, w]`; the layout is read at the size of `x`, whatever its own is."""
         raise NotImplementedError
 
+    def activated(self, x: Tensor, layout: Layout, style: Style | None, slope: float) -> Tensor:
+        """The norm and the LeakyReLU after it; a norm that can do both at once overrides this."""
+        return F.leaky_relu(self(x, layout, style), slope)
+
 
 class LayoutModulatedNorm(ConditionalNorm):
     """A conditional norm whose gamma and beta follow from the layout alone: from neither the features nor a style."""
@@ -60,3 +69,29 @@ class LayoutModulatedNorm(ConditionalNorm):
             Two `[N, channels, h, w]`. Raises LayoutError if instances are used and the layout has none.
         """
         raise NotImplementedError
+
+    @property
+    def fuses(self) -> bool:
+        """Whether `fused` is worth it: in a training step with batch statistics, which has maps to keep.
+
+        In a compiled step the compiler does it by itself.
+        """
+        wanted = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return wanted and isinstance(self.statistics, _BatchNorm) and self.statistics.training
+
+    def fused(
+        self,
+        x: Tensor,
+        index: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        slope: float,
+        factors: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """`statistics(x)`, modulated by rows of tables, and LeakyReLU, keeping `x` only: see `modulated_activation`."""
+        norm = cast(_BatchNorm, self.statistics)
+        reduce = process_sum(norm)
+        found = batch_statistics(norm, x, reduce)
+        return modulated_activation(
+            x, index, gamma, beta, found, eps=norm.eps, slope=slope, factors=factors, reduce=reduce
+        )

@@ -10,6 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segscape.nn.instance import instance_norm
 from segscape.nn.spectral import SpectralNormConv2d
 
 ENCODER_SIZE = 256
@@ -43,6 +44,6 @@ class StyleEncoder(nn.Module):
         if x.shape[-2:] != (ENCODER_SIZE, ENCODER_SIZE):
             x = F.interpolate(x, size=(ENCODER_SIZE, ENCODER_SIZE), mode="bilinear", align_corners=False)
         for layer in self.layers:
-            x = F.leaky_relu(F.instance_norm(layer(x)), 0.2)
+            x = F.leaky_relu(instance_norm(layer(x)), 0.2)
         x = x.flatten(1)
         return self.mean(x), self.log_variance(x)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segscape.layout import Layout
 from segscape.nn.conditional import ConditionalNorm
@@ -48,6 +47,6 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
         """`x [N, in_channels, h, w] -> [N, out_channels, h, w]`."""
         shortcut = self.conv_s(self.norm_s(x, layout, style)) if self.learned_shortcut else x
-        x = self.conv_0(F.leaky_relu(self.norm_0(x, layout, style), 0.2))
-        x = self.conv_1(F.leaky_relu(self.norm_1(x, layout, style), 0.2))
+        x = self.conv_0(self.norm_0.activated(x, layout, style, 0.2))
+        x = self.conv_1(self.norm_1.activated(x, layout, style, 0.2))
         return shortcut + x

@@ -64,10 +64,22 @@ class SPADE(LayoutModulatedNorm):
         self.gamma = nn.Conv2d(hidden_channels, channels, kernel_size, padding=padding)
         self.beta = nn.Conv2d(hidden_channels, channels, kernel_size, padding=padding)
 
-    def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
-        """`x [N, C, h, w] -> y [N, C, h, w]`. Raises LayoutError if instances are used and the layout has none."""
-        gamma, beta = self.modulation(layout, (x.shape[-2], x.shape[-1]), x.dtype)
+    def forward(self, x: Tensor, layout: Layout, style: Style | None = None, slope: float = 1.0) -> Tensor:
+        """`x [N, C, h, w] -> y [N, C, h, w]`, through a LeakyReLU if a slope is given.
+
+        Raises LayoutError if instances are used and the layout has none.
+        """
+        size = (x.shape[-2], x.shape[-1])
+        patterns = self.useful_patterns(layout, size) if self.path == "patterns" and self.fuses else None
+        if patterns is not None:
+            return self.fused(x, patterns.index, *self.tables(patterns), slope)
+        gamma, beta = self.modulation(layout, size, x.dtype)
         y: Tensor = self.statistics(x) * gamma + beta
+        return F.leaky_relu(y, slope) if slope != 1 else y
+
+    def activated(self, x: Tensor, layout: Layout, style: Style | None, slope: float) -> Tensor:
+        """The norm and the LeakyReLU after it in one."""
+        y: Tensor = self(x, layout, style, slope)
         return y
 
     def modulation(self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

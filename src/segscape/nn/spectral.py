@@ -9,6 +9,9 @@ small class.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,10 +22,14 @@ class SpectralNormConv2d(nn.Conv2d):
 
     Takes the arguments of `nn.Conv2d`. `weight` is the unnormalised weight; the buffers `weight_u`
     `[out_channels]` and `weight_v` `[in_channels * k * k]` are the running singular vectors.
+
+    Attributes:
+        iterates: whether a training-mode forward advances the vectors, see `held_power_iteration`.
     """
 
     weight_u: Tensor
     weight_v: Tensor
+    iterates: bool = True
 
     def __init__(self, *args: int, eps: float = 1e-12, **kwargs: int | bool) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
@@ -43,13 +50,30 @@ class SpectralNormConv2d(nn.Conv2d):
 
     def normalized_weight(self) -> Tensor:
         """The weight used by the convolution, `[O, I, k, k]`; gradients flow through sigma, not through u and v."""
-        u, v = self.power_iteration() if self.training else (self.weight_u, self.weight_v)
+        u, v = self.power_iteration() if self.training and self.iterates else (self.weight_u, self.weight_v)
         sigma = torch.dot(u, self.weight.flatten(1) @ v)
         return self.weight / sigma
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self._conv_forward(x, self.normalized_weight(), self.bias)
         return y
+
+
+@contextmanager
+def held_power_iteration(*networks: nn.Module, held: bool = True) -> Iterator[None]:
+    """A block in which training-mode forwards use the stored vectors as they are, unless `held` is false.
+
+    So further forwards of a step, of other micro-batches for example, have the weights of the first.
+    """
+    layers = [layer for network in networks for layer in network.modules() if isinstance(layer, SpectralNormConv2d)]
+    held_here = [layer for layer in layers if held and layer.iterates]
+    for layer in held_here:
+        layer.iterates = False
+    try:
+        yield
+    finally:
+        for layer in held_here:
+            layer.iterates = True
 
 
 def conv2d(spectral: bool, in_channels: int, out_channels: int, kernel_size: int, **options: int | bool) -> nn.Conv2d:

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from segscape.data.folder import FolderDataset, files_by_name
+from segscape.data.folder import FileDataset, files_by_name
 from segscape.data.open import open_pairs
 from segscape.errors import DataError, EvaluationError
 from segscape.files import write_atomically
@@ -221,7 +221,7 @@ def _open_source(name: str, device: str) -> _Source:
     return _ModelSource(name, device)
 
 
-def _open_data(request: StudyRequest, study: Study | None, sources: Sequence[_Source]) -> FolderDataset:
+def _open_data(request: StudyRequest, study: Study | None, sources: Sequence[_Source]) -> FileDataset:
     data = request.data if study is None else Path(study.plan.data)
     if data is None:
         raise EvaluationError("a new study needs the layouts: give their folder with --data.")
@@ -235,7 +235,7 @@ def _open_data(request: StudyRequest, study: Study | None, sources: Sequence[_So
     return open_pairs(data, labels, request.split)
 
 
-def _plan(request: StudyRequest, dataset: FolderDataset, sources: Sequence[_Source]) -> StudyPlan:
+def _plan(request: StudyRequest, dataset: FileDataset, sources: Sequence[_Source]) -> StudyPlan:
     usable = [name for name in dataset.names if all(source.has(name) for source in sources)]
     if len(usable) < request.items:
         raise DataError(
@@ -271,7 +271,7 @@ def _one_size(wanted: Size | None, sources: Sequence[_Source]) -> Size | None:
     return first
 
 
-def _draw(study: Study, item: str, dataset: FolderDataset, sources: Sequence[_Source]) -> None:
+def _draw(study: Study, item: str, dataset: FileDataset, sources: Sequence[_Source]) -> None:
     """Write what is missing of one item."""
     index = dataset.names.index(item)
     sample = dataset.sample(index)

@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
-import math
 import os
-import signal
-import threading
-from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 
-from segscape.data.sample import Batch, Dataset, Sample, collate
+from segscape.data.sample import Dataset
 from segscape.data.transforms import Preprocess
-from segscape.data.view import TrainingOrder, TrainingView
+from segscape.data.view import TrainingView
 from segscape.discriminators.multiscale import MultiScaleDiscriminator
-from segscape.errors import CheckpointError, RecipeError, TrainingError
+from segscape.errors import CheckpointError, RecipeError
+from segscape.evaluation.processes import Processes
 from segscape.features import EfficientNetLite0Features, VGG19Features
-from segscape.files import write_atomically
+from segscape.files import remove_unfinished, write_atomically
 from segscape.labels import LabelSet
 from segscape.losses import LITE0_WEIGHTS, PerceptualLoss
 from segscape.models.generator import Generator
 from segscape.models.registry import create_model
+from segscape.nn.spectral import held_power_iteration
+from segscape.nn.synchronized import SynchronizedBatchNorm2d
 from segscape.style import Style
+from segscape.training.augment import AdaptiveAugmentation
+from segscape.training.balance import BalanceWatch, clip_gradients, saturation
+from segscape.training.boards import open_boards, require_boards
 from segscape.training.checkpoint import Checkpoints
 from segscape.training.ema import averaged_generator, make_average
-from segscape.training.recipe import Objective, Recipe, parse_recipe
+from segscape.training.freeze import freeze
+from segscape.training.guard import Guard
+from segscape.training.initialize import initialize
+from segscape.training.parts import add_up, any_process, sum_gradients, total
+from segscape.training.reading import extra_batches, read_steps
+from segscape.training.recipe import Objective, Recipe, load_recipe
 from segscape.training.schedule import linear_decay
+from segscape.training.signals import PREEMPTED, StopSignals
 from segscape.training.steps import StyledGenerator, discriminator_step_losses, generate_fake, generator_step_losses
 from segscape.training.tracking import Tracker, sample_grid
+from segscape.training.validation import Validation
 
 MAY_CHANGE: dict[str, Any] = {
     **dict.fromkeys(("images", "snapshot_images", "log_images", "samples", "keep_checkpoints", "workers"), True),
-    "precision": True,
+    **dict.fromkeys(("accumulate", "precision"), True),
+    **dict.fromkeys(("position_cache", "trackers", "init_from"), True),
+    "tolerance": True,
+    "data": {"cache", "cache_bytes"},
     "optimizer": {"generator_lr", "discriminator_lr", "decay_images"},
 }
 """What a resumed run may change in its recipe."""
 
-STATISTICS_DRAW = 1 << 40
-"""Draw numbers from here on are used outside the run's own order: statistics and sample grids."""
+SNAPSHOT_TIME = timedelta(hours=2)
+"""How long the other processes wait while one works alone, for a snapshot, before they give up."""
 
 
 def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     """Train a model and return the folder of the saved one, `RUN/model`.
 
     The run folder holds `recipe.yaml`, `metrics.jsonl`, `tensorboard/`, `samples/`, `checkpoints/` and `model/`.
-    Each snapshot saves the model that its sample grid was drawn with. Ctrl-C saves a snapshot and leaves. A resumed
-    run gives the same losses as an uninterrupted one (bit for bit on the CPU).
+    Each snapshot saves the model that its sample grid was drawn with; with `validation` in the recipe, `best/` is the
+    model with the best score. Ctrl-C saves a snapshot and returns; so does SIGTERM, but then raises SystemExit with
+    the code `PREEMPTED`. A resumed run gives the same losses as an uninterrupted one (bit for bit on the CPU),
+    whatever ended it.
 
     Args:
         recipe: what to do.
@@ -61,17 +76,21 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     Raises:
         RecipeError: the folder holds a run already, or that of another recipe.
         DataError, LabelMapError, ConfigError, CheckpointError: as the parts say.
-        TrainingError: a loss is not finite; the last checkpoint is kept.
+        TrainingError: too many steps in a row are not finite, or the last snapshot cannot be written; the last
+            checkpoint is kept.
     """
     accelerator = _accelerator(recipe)
     run = Path(run_dir)
     dataset = recipe.data.open()
     torch.manual_seed(recipe.seed)
-    generator = _build_generator(recipe, dataset.labels, accelerator)
-    discriminator = _build_discriminator(recipe, generator)
+    require_boards(recipe.trackers)
+    generator = build_generator(recipe, dataset.labels)
+    discriminator = build_discriminator(recipe, generator)
+    started_from = _initialize(recipe, run, resume, generator, discriminator)
+    freeze(generator, recipe.freeze)
     perceptual = build_perceptual(recipe.objective)
-    view = _training_view(recipe, dataset, generator)
-    _check_first_sample(recipe, view, generator)
+    view = training_view(recipe, dataset, generator)
+    _check_first_sample(recipe, view, generator, accelerator.num_processes)
     if accelerator.is_main_process:
         _prepare_folder(run, recipe, resume)
     accelerator.wait_for_everyone()
@@ -82,14 +101,18 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     rates = recipe.optimizer
     generator_optimizer = Adam(generator.parameters(), lr=rates.generator_lr, betas=rates.betas)
     discriminator_optimizer = Adam(discriminator.parameters(), lr=rates.discriminator_lr, betas=rates.betas)
-    networks = accelerator.prepare(
-        StyledGenerator(generator), discriminator, generator_optimizer, discriminator_optimizer
-    )
-    trained_generator, trained_discriminator, generator_optimizer, discriminator_optimizer = networks
+    # as for evaluation, that is without a wrapper that exchanges gradients: `sum_gradients` does
+    trained_generator = accelerator.prepare_model(StyledGenerator(generator), evaluation_mode=True)
+    discriminator = accelerator.prepare_model(discriminator, evaluation_mode=True)
+    generator_optimizer = accelerator.prepare_optimizer(generator_optimizer)
+    discriminator_optimizer = accelerator.prepare_optimizer(discriminator_optimizer)
     if perceptual is not None:
         _to_channels_last(perceptual, accelerator.device)
 
+    augmentation, watch = AdaptiveAugmentation(recipe.discriminator_augmentation, recipe.seed), BalanceWatch()
     state: dict[str, Any] = {
+        "augmentation": augmentation,
+        "watch": watch,
         "generator": generator,
         "discriminator": discriminator,
         "generator_optimizer": generator_optimizer,
@@ -99,81 +122,139 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     state |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
     tracker = Tracker(run, recipe.log_images, accelerator.is_main_process)
     state["tracker"] = tracker
-    checkpoints = Checkpoints(run / "checkpoints", state, recipe.keep_checkpoints)
+    checkpoints = Checkpoints(run / "checkpoints", state, recipe.keep_checkpoints, tracker.message)
+    networks = (generator, discriminator)
+    guard = Guard(networks, recipe.tolerance.steps, tracker.incident, checkpoints.diverged, accelerator.scaler)
+    validation = _validation(recipe, generator, run, accelerator)
+    state |= {"guard": guard} | ({"validation": validation} if validation else {})
     images = checkpoints.load_latest() if resume else 0
 
-    batches = _batches(recipe, view, images, accelerator)
-    tracker.start(images, recipe.images)
+    steps = read_steps(recipe, view, images, accelerator, generator.config.latent_dim, tracker.own_incident)
+    tracker.start(images, recipe.images, open_boards(recipe, run, images) if accelerator.is_main_process else ())
     tracker.message(f"{_features_note(recipe.objective)}; {len(dataset)} samples; writing to {run}")
+    for line in started_from:
+        tracker.message(line)
 
-    def snapshot() -> None:
-        accelerator.wait_for_everyone()
+    def snapshot(last: bool = False) -> None:
+        _require_finite_weights(state, images, checkpoints)
         if accelerator.is_main_process:
-            _require_finite_weights(state, images, checkpoints)
-            shown = _finished_generator(recipe, view, generator, average, accelerator.device)
-            shown.save_pretrained(run / "model")
-            tracker.grid(images, _draw_samples(recipe, view, shown, accelerator.device))
-            checkpoints.save(images)
-            generator.train()
+            with checkpoints.may_fail(last):
+                checkpoints.save(images)
+                shown = _finished_generator(recipe, view, generator, average, accelerator.device)
+                shown.save_pretrained(run / "model")
+                tracker.grid(images, _draw_samples(recipe, view, shown, accelerator.device))
+            freeze(generator.train(), recipe.freeze)
         accelerator.wait_for_everyone()
 
-    with _InterruptFlag() as interrupted:
-        for batch in batches:
+    def validate() -> None:
+        if validation is not None and validation.due(images):
+            shown = _finished_generator(recipe, view, generator, average, accelerator.device)
+            with checkpoints.may_fail(last=False):
+                tracker.record(images, validation.measure(images, shown))
+            freeze(generator.train(), recipe.freeze)
+
+    stopped = False
+    with StopSignals() as signals:
+        validate()
+        for parts in steps:
+            guard.begin()
+            _seed_step(recipe.seed, images, accelerator.process_index)
             factor = linear_decay(images, recipe.images - rates.decay_images, rates.decay_images)
             _set_rate(generator_optimizer, rates.generator_lr * factor)
             _set_rate(discriminator_optimizer, rates.discriminator_lr * factor)
-            noise = _noise(recipe, generator, images, accelerator)
 
             discriminator.requires_grad_(False)
-            losses, fake = generator_step_losses(
-                trained_generator,
-                discriminator,
-                batch.layout,
-                batch.images,
-                objective=recipe.objective,
-                perceptual=perceptual,
-                noise=noise,
-            )
-            values = _finite(losses, "generator", images, checkpoints)
             generator_optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(torch.stack(list(losses.values())).sum())
-            generator_optimizer.step()
+            weighed, fakes = [], []
+            for number, part in enumerate(parts):
+                with held_power_iteration(generator, discriminator, held=number > 0):
+                    losses, fake = generator_step_losses(
+                        trained_generator,
+                        discriminator,
+                        part.batch.layout,
+                        part.batch.images,
+                        objective=recipe.objective,
+                        perceptual=perceptual,
+                        noise=part.noise,
+                        augment=augmentation.draw(part.numbers),
+                    )
+                accelerator.backward(total(part.weigh(losses)))
+                weighed.append(part.weigh(losses | {"saturation": saturation(fake)}))
+                fakes.append(fake.detach())
+            sum_gradients(generator)
+            values = _named("generator", add_up(weighed))
+            accelerator.unscale_gradients(generator_optimizer)
+            norms = {"generator/gradient_norm": clip_gradients(generator, rates.clip_norm).item()}
+            if guard.accepts(values, norms["generator/gradient_norm"]):
+                generator_optimizer.step()
             discriminator.requires_grad_(True)
 
-            if recipe.objective.fresh_fake:
-                fake = generate_fake(trained_generator, batch.layout, batch.images, noise)
-            losses = discriminator_step_losses(
-                trained_discriminator, batch.layout, batch.images, fake, objective=recipe.objective
-            )
-            values |= _finite(losses, "discriminator", images, checkpoints)
             discriminator_optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(torch.stack(list(losses.values())).sum())
-            discriminator_optimizer.step()
+            weighed = []
+            for number, (part, fake) in enumerate(zip(parts, fakes, strict=True)):
+                batch = part.batch
+                with held_power_iteration(generator, discriminator, held=number > 0):
+                    if recipe.objective.fresh_fake:
+                        fake = generate_fake(trained_generator, batch.layout, batch.images, part.noise)
+                    losses, judged = discriminator_step_losses(
+                        discriminator,
+                        batch.layout,
+                        batch.images,
+                        fake,
+                        objective=recipe.objective,
+                        augment=augmentation.draw(part.numbers),
+                        r1=recipe.objective.r1_at(images // recipe.batch_size),
+                    )
+                accelerator.backward(total(part.weigh(losses)))
+                weighed.append(part.weigh(losses | judged))
+            sum_gradients(discriminator)
+            values |= _named("discriminator", add_up(weighed))
+            accelerator.unscale_gradients(discriminator_optimizer)
+            norms["discriminator/gradient_norm"] = clip_gradients(discriminator, rates.clip_norm).item()
+            if guard.accepts(values, norms["discriminator/gradient_norm"]):
+                discriminator_optimizer.step()
 
-            if average is not None:
+            good = guard.settle(images)
+            if good and average is not None:
                 average.update_parameters(generator)
             before, images = images, images + recipe.batch_size
-            tracker.update(images, recipe.batch_size, values | {"learning_rate": rates.generator_lr * factor})
-            due = images // recipe.snapshot_images > before // recipe.snapshot_images
-            if due and images < recipe.images and not interrupted:
-                snapshot()
-            if interrupted:
+            if good:
+                values |= augmentation.observe(values["discriminator/real_right"], recipe.batch_size)
+                values |= norms | {"learning_rate": rates.generator_lr * factor}
+                for warning in watch.observe(values):
+                    tracker.message(warning)
+            tracker.update(images, recipe.batch_size, values if good else {})
+            if stopped := any_process(bool(signals), accelerator.device):
                 break
-        snapshot()
+            validate()
+            due = images // recipe.snapshot_images > before // recipe.snapshot_images
+            if due and images < recipe.images:
+                snapshot()
+        snapshot(last=True)
     tracker.close()
-    stopped = "stopped by Ctrl-C" if interrupted else "finished"
-    accelerator.print(f"{stopped} after {images} images; the model is in {run / 'model'}")
-    accelerator.end_training()
+    ending = f"stopped by {signals.name}" if stopped else "finished"
+    accelerator.print(f"{ending} after {images} images; the model is in {run / 'model'}")
+    _leave(accelerator)
+    if any_process(signals.terminating, accelerator.device):
+        raise SystemExit(PREEMPTED)
     return run / "model"
 
 
 def _accelerator(recipe: Recipe) -> Any:
     try:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError:
         raise RecipeError("training needs the package accelerate: pip install 'segscape[train]'.") from None
     several_on_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
-    return Accelerator(mixed_precision=recipe.precision, cpu=several_on_cpus)
+    patience = InitProcessGroupKwargs(timeout=SNAPSHOT_TIME)
+    return Accelerator(mixed_precision=recipe.precision, cpu=several_on_cpus, kwargs_handlers=[patience])
+
+
+def _leave(accelerator: Any) -> None:
+    """End the work of the processes together."""
+    accelerator.wait_for_everyone()
+    if accelerator.device.type != "cpu":  # there it can abort the interpreter, and is of no use
+        accelerator.end_training()
 
 
 def _to_channels_last(network: nn.Module, device: torch.device) -> None:
@@ -181,20 +262,36 @@ def _to_channels_last(network: nn.Module, device: torch.device) -> None:
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _build_generator(recipe: Recipe, labels: LabelSet, accelerator: Any) -> Generator:
+def build_generator(recipe: Recipe, labels: LabelSet) -> Generator:
+    """The recipe's generator for a label set, with random weights; raises ConfigError or RecipeError."""
     generator = create_model(recipe.model.name, labels=labels, **recipe.model.options)
-    on_cpus = accelerator.num_processes > 1 and accelerator.device.type == "cpu"
-    if on_cpus and any(isinstance(layer, nn.SyncBatchNorm) for layer in generator.modules()):
-        raise RecipeError("PyTorch cannot synchronise batch norm between CPU processes: set model.statistics=batch.")
     if generator.config.use_instances and getattr(recipe.data, "instances", True) is None:
         raise RecipeError("model.use_instances is true but data.instances gives no folder of instance maps.")
     return generator
 
 
-def _build_discriminator(recipe: Recipe, generator: Generator) -> MultiScaleDiscriminator:
+def build_discriminator(recipe: Recipe, generator: Generator) -> MultiScaleDiscriminator:
+    """The discriminator that goes with the recipe's generator, with random weights."""
     config = generator.config
     options = recipe.discriminator.model_dump()
     return MultiScaleDiscriminator(config.labels.num_classes, instances=config.use_instances, **options)
+
+
+def _validation(recipe: Recipe, generator: Generator, run: Path, accelerator: Any) -> Validation | None:
+    if recipe.validation is None:
+        return None
+    config, processes = generator.config, Processes(accelerator.process_index, accelerator.num_processes)
+    every = recipe.validation.every_images or recipe.snapshot_images
+    return Validation(
+        recipe.validation,
+        config.labels,
+        config.image_size,
+        every,
+        recipe.images,
+        run / "best",
+        accelerator.device,
+        processes,
+    )
 
 
 def build_perceptual(objective: Objective) -> PerceptualLoss | None:
@@ -204,6 +301,19 @@ def build_perceptual(objective: Objective) -> PerceptualLoss | None:
     if objective.features == "vgg19":
         return PerceptualLoss(VGG19Features.from_file(objective.features_path))
     return PerceptualLoss(EfficientNetLite0Features.from_package(), LITE0_WEIGHTS)
+
+
+def _initialize(
+    recipe: Recipe, run: Path, resume: bool, generator: Generator, discriminator: MultiScaleDiscriminator
+) -> list[str]:
+    """Start from another model if the recipe says so, and tell what was done; a resumed run has its checkpoint.
+
+    If it was ended before the first one, it begins again as it was recorded to.
+    """
+    start = recipe.init_from
+    if resume and (run / "recipe.yaml").is_file():
+        start = load_recipe(run / "recipe.yaml").init_from if not any((run / "checkpoints").glob("*.pt")) else None
+    return initialize(generator, discriminator, start) if start else []
 
 
 def _features_note(objective: Objective) -> str:
@@ -216,27 +326,30 @@ def _prepare_folder(run: Path, recipe: Recipe, resume: bool) -> None:
     if resume:
         if not path.is_file():
             raise CheckpointError(f"{run} holds no run to resume (there is no recipe.yaml).")
-        _require_same_recipe(path, recipe)
+        recipe = recipe.model_copy(update={"init_from": _require_same_recipe(path, recipe).init_from})
     elif path.exists():
         raise RecipeError(f"{run} holds a run already; go on with --resume, or choose another folder with --out.")
     run.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(run)
     write_atomically(path, lambda temporary: temporary.write_text(recipe.to_yaml()))
 
 
-def _require_same_recipe(path: Path, recipe: Recipe) -> None:
-    import yaml
-
-    before = parse_recipe(yaml.safe_load(path.read_text()), str(path)).model_dump(exclude=MAY_CHANGE)
-    after = recipe.model_dump(exclude=MAY_CHANGE)
+def _require_same_recipe(path: Path, recipe: Recipe) -> Recipe:
+    """The recipe at the path, which may differ in `MAY_CHANGE` only; raises RecipeError."""
+    recorded = load_recipe(path)
+    before, after = recorded.model_dump(exclude=MAY_CHANGE), recipe.model_dump(exclude=MAY_CHANGE)
     different = [key for key in after if after[key] != before[key]]
     if different:
         raise RecipeError(
             f"the recipe differs from the one of the run ({path}) in {', '.join(different)}; a resumed run may only "
-            f"change {', '.join(key for key in MAY_CHANGE if key != 'optimizer')}, the learning rates and their decay."
+            f"change {', '.join(key for key in MAY_CHANGE if key not in ('data', 'optimizer'))}, the cache of shards, "
+            "the learning rates and their decay."
         )
+    return recorded
 
 
-def _training_view(recipe: Recipe, dataset: Dataset, generator: Generator) -> TrainingView:
+def training_view(recipe: Recipe, dataset: Dataset, generator: Generator) -> TrainingView:
+    """The dataset as the recipe's generator reads it in training; raises DataError or LabelMapError."""
     config = generator.config
     height, width = config.image_size
     preprocess = recipe.preprocess or Preprocess(
@@ -245,56 +358,24 @@ def _training_view(recipe: Recipe, dataset: Dataset, generator: Generator) -> Tr
         crop_size=config.image_size,
         flip=True,
     )
-    return TrainingView(dataset, preprocess, config.encoding_rule, recipe.seed)
+    return TrainingView(
+        dataset, preprocess, config.encoding_rule, recipe.seed, recipe.augmentation, recipe.position_cache
+    )
 
 
-def _check_first_sample(recipe: Recipe, view: TrainingView, generator: Generator) -> None:
+def _check_first_sample(recipe: Recipe, view: TrainingView, generator: Generator, processes: int) -> None:
     """Find out before the run begins whether the network can use what the data gives."""
-    layout = next(_extra_batches(view, 1, 1, torch.device("cpu"))).layout
+    layout = next(extra_batches(view, 1, 1, torch.device("cpu"))).layout
     generator.check(layout)
     start = layout.size[0] * layout.size[1] // generator.config.size_multiple**2
-    if recipe.batch_size * start == 1 and any(isinstance(layer, _BatchNorm) for layer in generator.modules()):
+    norms = [layer for layer in generator.modules() if isinstance(layer, _BatchNorm)]
+    together = all(isinstance(norm, SynchronizedBatchNorm2d) for norm in norms)
+    pictures = recipe.batch_size // recipe.accumulate // (1 if together else processes)
+    if norms and pictures * start == 1:
         raise RecipeError(
             f"batch norm needs more than one value per channel, and one {layout.size[0]}x{layout.size[1]} picture "
             "starts from a single pixel: raise batch_size or the image size."
         )
-
-
-class _Collate:
-    """Collation for the data loader's processes, which may be started by spawning."""
-
-    def __init__(self, labels: LabelSet) -> None:
-        self.labels = labels
-
-    def __call__(self, samples: list[Sample]) -> Batch:
-        return collate(samples, self.labels)
-
-
-def _batches(recipe: Recipe, view: TrainingView, images: int, accelerator: Any) -> Iterator[Batch]:
-    """This process's share of the run's batches, from image number `images` on."""
-    processes = accelerator.num_processes
-    if recipe.batch_size % processes:
-        raise RecipeError(f"batch_size {recipe.batch_size} cannot be divided among {processes} processes.")
-    order = TrainingOrder(
-        len(view), recipe.batch_size, recipe.seed, images, recipe.images, accelerator.process_index, processes
-    )
-    loader: Any = torch.utils.data.DataLoader(
-        view,
-        batch_sampler=cast(Any, order),
-        collate_fn=_Collate(view.dataset.labels),
-        num_workers=recipe.workers,
-        persistent_workers=recipe.workers > 0,
-    )
-    for batch in loader:
-        yield batch.to(accelerator.device)
-
-
-def _extra_batches(view: TrainingView, count: int, size: int, device: torch.device) -> Iterator[Batch]:
-    """Batches outside the run's order, always the same: spread over the dataset, augmented by their own draws."""
-    for number in range(count):
-        keys = [number * size + place for place in range(size)]
-        samples = [view[key * max(1, len(view) // (count * size)) % len(view), STATISTICS_DRAW + key] for key in keys]
-        yield collate(samples, view.dataset.labels).to(device)
 
 
 def _prior_styles(recipe: Recipe, generator: Generator, count: int, device: torch.device) -> Style | None:
@@ -312,27 +393,17 @@ def _finished_generator(
     if average is None or recipe.ema is None:
         return generator.eval()
     size = min(recipe.batch_size, len(view))
-    batches = _extra_batches(view, recipe.ema.statistics_batches, size, device)
+    batches = extra_batches(view, recipe.ema.statistics_batches, size, device)
     inputs = ((batch.layout, _prior_styles(recipe, generator, size, device)) for batch in batches)
-    return cast(Generator, averaged_generator(average, inputs))
+    return cast(Generator, averaged_generator(average, inputs, recipe.freeze))
 
 
 @torch.no_grad()
 def _draw_samples(recipe: Recipe, view: TrainingView, generator: Generator, device: torch.device) -> Any:
     """The sample grid: always the same layouts and styles."""
     count = min(recipe.samples, len(view))
-    batch = next(_extra_batches(view, 1, count, device))
+    batch = next(extra_batches(view, 1, count, device))
     return sample_grid(batch, generator(batch.layout, _prior_styles(recipe, generator, count, device)))
-
-
-def _noise(recipe: Recipe, generator: Generator, images: int, accelerator: Any) -> Tensor | None:
-    """Noise of the styles in this step, decided by seed and image number; none for models without a latent."""
-    if not generator.config.latent_dim:
-        return None
-    seed = int(np.random.SeedSequence([recipe.seed, images]).generate_state(1)[0])
-    source = torch.Generator().manual_seed(seed)
-    noise = torch.randn(recipe.batch_size, generator.config.latent_dim, generator=source)
-    return noise[accelerator.process_index :: accelerator.num_processes].to(accelerator.device)
 
 
 def _set_rate(optimizer: Any, rate: float) -> None:
@@ -340,14 +411,14 @@ def _set_rate(optimizer: Any, rate: float) -> None:
         group["lr"] = rate
 
 
-def _finite(losses: dict[str, Tensor], part: str, images: int, checkpoints: Checkpoints) -> dict[str, float]:
-    """The losses as numbers; raises TrainingError if one is NaN or infinite."""
-    numbers = torch.stack([loss.detach() for loss in losses.values()]).tolist()
-    values = {f"{part}/{name}": value for name, value in zip(losses, numbers, strict=True)}
-    broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise _diverged(f"a loss is not finite after {images} images ({', '.join(broken)})", checkpoints)
-    return values
+def _named(network: str, losses: dict[str, float]) -> dict[str, float]:
+    """The losses of a network by network and name."""
+    return {f"{network}/{name}": value for name, value in losses.items()}
+
+
+def _seed_step(seed: int, images: int, process: int) -> None:
+    """Decide what PyTorch's own generators draw in a step, so that no random state outlives it."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, images, process]).generate_state(1)[0]))
 
 
 def _require_finite_weights(state: dict[str, Any], images: int, checkpoints: Checkpoints) -> None:
@@ -355,32 +426,4 @@ def _require_finite_weights(state: dict[str, Any], images: int, checkpoints: Che
     for name in ("generator", "discriminator"):
         for key, weights in state[name].named_parameters():
             if not torch.isfinite(weights).all():
-                raise _diverged(f"the {name}'s {key} is not finite after {images} images", checkpoints)
-
-
-def _diverged(what: str, checkpoints: Checkpoints) -> TrainingError:
-    files = checkpoints.files()
-    kept = f"the last good checkpoint is {files[-1]}: go on from it with --resume and" if files else "start again with"
-    return TrainingError(f"{what}; {kept} lower learning rates (--set optimizer.generator_lr=...) or precision=no.")
-
-
-class _InterruptFlag:
-    """True after Ctrl-C, so that the loop can save and leave; a second Ctrl-C interrupts at once."""
-
-    def __enter__(self) -> _InterruptFlag:
-        self.raised = False
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
-            self.previous = signal.signal(signal.SIGINT, self._raise)
-        return self
-
-    def _raise(self, *_: object) -> None:
-        self.raised = True
-        signal.signal(signal.SIGINT, self.previous)
-
-    def __exit__(self, *_: object) -> None:
-        if self.main:
-            signal.signal(signal.SIGINT, self.previous)
-
-    def __bool__(self) -> bool:
-        return self.raised
+                raise checkpoints.diverged(f"the {name}'s {key} is not finite after {images} images")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from segscape.data.augmentation import Augmentation, ClassDrop, ColorJitter
 from segscape.data.sample import Dataset
 from segscape.data.transforms import Preprocess
 from segscape.discriminators.multiscale import DiscriminatorNorm
@@ -30,18 +31,35 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CamVidData(_Section):
-    """CamVid in `root/{train,val}/{images,labels}`."""
+PublishedKind = Literal["ade20k", "camvid", "celebamask-hq", "cityscapes", "coco-stuff", "deepfashion"]
 
-    kind: Literal["camvid"]
+
+class PublishedData(_Section):
+    """A published dataset in its published layout (docs/data.md).
+
+    Attributes:
+        kind: which one.
+        root: its folder, or the list of a part of it, as `segscape dataset outdoor` writes.
+        split: which split; the `test` folders of DeepFashion are `val`.
+        label_set: the published one by default; `ade20k-official` keeps ADE20K's labels as official checkpoints have them.
+        instances: read the instance maps, if there are any; false spares the time in models that do not use them.
+    """
+
+    kind: PublishedKind
     root: Path
-    split: Literal["train", "val"] = "train"
+    split: Literal["train", "val", "test"] = "train"
+    label_set: str | None = None
+    instances: bool = True
 
     def open(self) -> Dataset:
-        """The dataset; raises DataError."""
-        from segscape.data.camvid import CamVid
+        """The dataset; raises DataError or LabelMapError."""
+        from segscape.data.folder import FileDataset
+        from segscape.data.open import find_listing
+        from segscape.labels import label_set
 
-        return CamVid(self.root, self.split)
+        labels = None if self.label_set is None else label_set(self.label_set)
+        listing = find_listing(self.root, self.split, self.kind, labels)
+        return FileDataset(listing if self.instances else listing.without_instances())
 
 
 class FolderData(_Section):
@@ -77,7 +95,31 @@ class ScenesData(_Section):
         return InMemory(ProceduralScenes(self.count, size=self.size, seed=self.seed))
 
 
-Data = Annotated[CamVidData | FolderData | ScenesData, Field(discriminator="kind")]
+class ShardsData(_Section):
+    """Tar shards, as `segscape dataset convert --to shards` writes them.
+
+    Attributes:
+        url: the folder, or any fsspec URL (`s3://...`, `hf://datasets/...`, `https://...`).
+        cache: folder that keeps whole shards once they were read from; null reads each sample from `url`.
+        cache_bytes: what the cache may hold.
+        window: how many samples are shuffled among each other while the shards are read one after another; on a local
+            disk, as many as there are.
+    """
+
+    kind: Literal["shards"]
+    url: str
+    cache: Path | None = None
+    cache_bytes: PositiveInt = 20_000_000_000
+    window: PositiveInt = 10_000
+
+    def open(self) -> Dataset:
+        """The dataset; raises DataError."""
+        from segscape.data.shards.dataset import ShardDataset
+
+        return ShardDataset(self.url, cache=self.cache, cache_bytes=self.cache_bytes, window=self.window)
+
+
+Data = Annotated[PublishedData | FolderData | ShardsData | ScenesData, Field(discriminator="kind")]
 
 
 class ModelSection(BaseModel):
@@ -108,28 +150,74 @@ class Objective(_Section):
     Attributes:
         gan_mode: the adversarial loss.
         feature_matching, perceptual, kl: weights; 0 leaves a loss out. `kl` acts in models with a latent.
+        kl_samples: the divergence of a style from the prior, averaged over the batch, counts this many times: 4 as in
+            the published runs, which summed over the 4 images of each GPU (batches of 32 on 8). `official` sums over
+            the images of each part of the batch, so that the weight depends on how the batch is split.
         features: the network of the perceptual loss.
         features_path: weights of VGG-19; the torch-hub cache by default.
         fresh_fake: generate again for the discriminator step, after the generator's update, as the official code does;
             false judges the image of the generator step (the same but one update old, and one forward cheaper).
+        r1: weight of the gradient penalty on real photos, `r1 / 2 * |gradient|^2` (Mescheder et al., ICML 2018).
+        r1_every: the penalty is taken in every so many steps and weighs so many times as much there (Karras et al.,
+            CVPR 2020).
     """
 
     gan_mode: GANMode = "hinge"
     feature_matching: NonNegativeFloat = 10.0
     perceptual: NonNegativeFloat = 10.0
     kl: NonNegativeFloat = 0.05
+    kl_samples: PositiveInt | Literal["official"] = 4
     features: Literal["vgg19", "efficientnet-lite0"] = "vgg19"
     features_path: Path | None = None
     fresh_fake: bool = True
+    r1: NonNegativeFloat = 0.0
+    r1_every: PositiveInt = 16
+
+    def r1_at(self, step: int) -> float:
+        """The weight of the gradient penalty in a step."""
+        return self.r1 * self.r1_every if step % self.r1_every == 0 else 0.0
+
+
+AugmentationKind = Literal["color", "translation", "cutout"]
+
+
+class DiscriminatorAugmentation(_Section):
+    """What happens to the photos and generated images, with their layouts, before the discriminator sees them.
+
+    For small datasets: without it the discriminator learns some hundred photos by heart.
+
+    Attributes:
+        kinds: which changes; see `segscape.training.augment`.
+        probability: of each kind for each pair; by default 1 (DiffAugment), or 0 to begin with if there is a target.
+        target: steer the probability such that the mean sign of the discriminator's scores of photos stays here (ADA;
+            the paper: 0.6); None keeps the probability.
+        ramp_images: over so many images the probability can rise from 0 to 1 (the paper: 500,000).
+    """
+
+    kinds: tuple[AugmentationKind, ...] = ("color", "translation", "cutout")
+    probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    target: Annotated[float, Field(ge=-1, le=1)] | None = None
+    ramp_images: PositiveInt = 500_000
+
+    @property
+    def start(self) -> float:
+        """The probability at the beginning of a run."""
+        if self.probability is not None:
+            return self.probability
+        return 1.0 if self.target is None else 0.0
 
 
 class OptimizerSection(_Section):
-    """Adam with two learning rates (TTUR), constant and then linearly down to zero over the last `decay_images`."""
+    """Adam with two learning rates (TTUR), constant and then linearly down to zero over the last `decay_images`.
+
+    `clip_norm` is the largest norm of a network's gradients in a step; longer ones are shortened to it.
+    """
 
     generator_lr: PositiveFloat = 1e-4
     discriminator_lr: PositiveFloat = 4e-4
     betas: tuple[float, float] = (0.0, 0.9)
     decay_images: NonNegativeInt = 0
+    clip_norm: PositiveFloat | None = None
 
 
 class EMASection(_Section):
@@ -144,16 +232,60 @@ class EMASection(_Section):
     statistics_batches: PositiveInt = 20
 
 
+class ValidationSection(_Section):
+    """Scores of the averaged model during training, by which `RUN/best` is chosen (protocol `validation`).
+
+    Attributes:
+        data: photographs and label maps to measure on, with the label set of the training data.
+        every_images: how often; at every snapshot by default. The end of the run is measured too.
+        metric: by which the best model is chosen: `fd` (Frechet distance over EfficientNet-Lite0), `miou`, `accuracy`.
+        count: at most so many samples, evenly spread over the data.
+        segmenter: folder or Hugging Face id, for mIoU and accuracy; the one that comes with the label set by default.
+    """
+
+    data: Data
+    every_images: PositiveInt | None = None
+    metric: Literal["fd", "miou", "accuracy"] = "fd"
+    count: PositiveInt = 200
+    segmenter: str | None = None
+
+
+class Tolerance(_Section):
+    """What may go wrong before a run stops; each case is a warning, and counted in the metrics.
+
+    Attributes:
+        steps: so many steps in a row with losses or gradients that are not finite are left out.
+        samples: in place of one that cannot be read, so many following samples are tried.
+    """
+
+    steps: NonNegativeInt = 20
+    samples: NonNegativeInt = 10
+
+
+BoardName = Literal[
+    "tensorboard", "wandb", "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio"
+]  # fmt: skip
+
+
 class Recipe(_Section):
     """A training run.
 
     Attributes:
         data: what to learn from.
         preprocess: resize, crop, flip; by default resize by 286/256 and crop to the model's image size.
+        augmentation: what else happens to samples in training; nothing by default.
+        position_cache: folder to keep positional encodings in; worth it for large label maps. None computes them anew.
         model: what to train.
+        init_from: start from this saved model, run or checkpoint; see `segscape.training.initialize`.
+        freeze: parts of the generator that stay as they are, by patterns such as `blocks.0.*` over the names of its
+            weights; see `segscape.training.freeze`.
         discriminator, objective, optimizer, ema: as documented there; `ema: null` saves the weights as they are.
+        discriminator_augmentation: as documented there; for small datasets, `{}` is a good choice.
+        trackers: where metrics and sample grids go beside the run folder; each needs its package.
         images: length of the run, in images shown.
-        batch_size: over all processes.
+        batch_size: images per step, over all processes and micro-batches.
+        accumulate: micro-batches per step, each of batch_size / accumulate images over all processes; more take less
+            memory. Batch norm sees a micro-batch, and its running statistics move once for each.
         seed: decides weights, order, augmentation and noise.
         precision: of the forward passes.
         snapshot_images: a checkpoint, the saved model and a sample grid every so many images, and at the end.
@@ -161,24 +293,34 @@ class Recipe(_Section):
         samples: layouts in the grid.
         keep_checkpoints: how many of the newest checkpoints stay.
         workers: processes that read data.
+        validation, tolerance: as documented there; without `validation` nothing is measured during training.
     """
 
     data: Data
     model: ModelSection
     preprocess: Preprocess | None = None
+    augmentation: Augmentation = Augmentation()
+    position_cache: Path | None = None
+    init_from: str | None = None
+    freeze: tuple[str, ...] = ()
     discriminator: DiscriminatorSection = DiscriminatorSection()
+    discriminator_augmentation: DiscriminatorAugmentation | None = None
     objective: Objective = Objective()
     optimizer: OptimizerSection = OptimizerSection()
     ema: EMASection | None = EMASection()
     images: PositiveInt
     batch_size: PositiveInt = 1
+    accumulate: PositiveInt = 1
     seed: NonNegativeInt = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
     snapshot_images: PositiveInt = 10_000
     log_images: PositiveInt = 500
     samples: PositiveInt = 6
+    trackers: tuple[BoardName, ...] = ("tensorboard",)
     keep_checkpoints: PositiveInt = 2
     workers: NonNegativeInt = 0
+    validation: ValidationSection | None = None
+    tolerance: Tolerance = Tolerance()
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -186,6 +328,8 @@ class Recipe(_Section):
             raise ValueError(
                 f"optimizer.decay_images ({self.optimizer.decay_images}) is more than images ({self.images})"
             )
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of accumulate ({self.accumulate})")
         return self
 
     def to_yaml(self) -> str:
@@ -260,14 +404,21 @@ def _explain(mistake: Any) -> str:
 def _known_keys(parents: list[Any]) -> list[str]:
     """The fields of the section at a path; pydantic puts the union's tag into it, as in data.camvid."""
     sections: dict[Any, type[BaseModel]] = {
-        "camvid": CamVidData,
+        **dict.fromkeys(get_args(PublishedKind), PublishedData),
         "folder": FolderData,
+        "shards": ShardsData,
         "scenes": ScenesData,
         "preprocess": Preprocess,
+        "augmentation": Augmentation,
+        "color": ColorJitter,
+        "drop": ClassDrop,
         "discriminator": DiscriminatorSection,
+        "discriminator_augmentation": DiscriminatorAugmentation,
         "objective": Objective,
         "optimizer": OptimizerSection,
         "ema": EMASection,
+        "validation": ValidationSection,
+        "tolerance": Tolerance,
     }
     section = sections[parents[-1]] if parents else Recipe
     return list(section.model_fields)

@@ -15,15 +15,18 @@ from segscape.losses import (
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
+    gradient_penalty,
     kl_divergence,
     reparameterize,
 )
 from segscape.style import Style
+from segscape.training.augment import DrawnAugmentation
+from segscape.training.balance import judgement
 from segscape.training.recipe import Objective
 
 
 class StyledGenerator(nn.Module):
-    """A generator and, where it has one, its style encoder in a single forward, which a distributed wrapper can watch.
+    """A generator and, where it has one, its style encoder in a single forward.
 
     Args:
         generator: a generator of the family; its parameters are this module's parameters.
@@ -43,7 +46,7 @@ class StyledGenerator(nn.Module):
                 a latent style.
 
         Returns:
-            The images `[N, 3, H, W]` and the divergence of the styles from the prior (None without noise).
+            The images `[N, 3, H, W]` and the divergence of the styles from the prior, summed (None without noise).
         """
         if noise is None:
             return self.generator(layout), None
@@ -61,31 +64,34 @@ def generator_step_losses(
     objective: Objective,
     perceptual: PerceptualLoss | None = None,
     noise: Tensor | None = None,
+    augment: DrawnAugmentation | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The generator's losses, weighted, and the images it made.
 
     Args:
-        generator: a `StyledGenerator`, possibly wrapped for distributed training.
+        generator: a `StyledGenerator`.
         discriminator: the judge; no gradient is needed in its parameters.
         layout: N layouts.
         image: the real photos, `[N, 3, H, W]` in [-1, 1].
         objective: the losses and their weights.
         perceptual: the perceptual loss; left out when None or when its weight is 0.
         noise: as in `StyledGenerator.forward`.
+        augment: what happens to each pair before the discriminator sees it.
 
     Returns:
         Losses by name (`gan`, `feature_matching`, `perceptual`, `kl`; those with weight 0 are absent), and the
         generated images `[N, 3, H, W]`, attached to the graph.
     """
     fake, kl = generator(layout, image, noise)
-    judged_fake, judged_real = _judge_pair(discriminator, layout, fake, image)
+    judged_fake, judged_real = _judge_pair(discriminator, layout, fake, image, augment)
     losses = {"gan": generator_loss([scale[-1] for scale in judged_fake], objective.gan_mode)}
     if objective.feature_matching:
         losses["feature_matching"] = objective.feature_matching * feature_matching_loss(judged_fake, judged_real)
     if perceptual is not None and objective.perceptual:
         losses["perceptual"] = objective.perceptual * perceptual(fake, image)
     if kl is not None and objective.kl:
-        losses["kl"] = objective.kl * kl
+        samples = objective.kl_samples
+        losses["kl"] = objective.kl * (kl if samples == "official" else kl * (samples / layout.batch_size))
     return losses, fake
 
 
@@ -97,22 +103,46 @@ def generate_fake(generator: nn.Module, layout: Layout, image: Tensor, noise: Te
 
 
 def discriminator_step_losses(
-    discriminator: nn.Module, layout: Layout, image: Tensor, fake: Tensor, *, objective: Objective
-) -> dict[str, Tensor]:
-    """The discriminator's losses `fake` and `real` (not halved) on generated and real images `[N, 3, H, W]`."""
-    judged_fake, judged_real = _judge_pair(discriminator, layout, fake.detach(), image)
+    discriminator: nn.Module,
+    layout: Layout,
+    image: Tensor,
+    fake: Tensor,
+    *,
+    objective: Objective,
+    augment: DrawnAugmentation | None = None,
+    r1: float = 0.0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The discriminator's losses on generated and real images, and how well it told them apart.
+
+    Args:
+        discriminator: the judge.
+        layout: N layouts.
+        image, fake: real and generated images, `[N, 3, H, W]` in [-1, 1].
+        objective: the adversarial loss.
+        augment: as in `generator_step_losses`.
+        r1: weight of the gradient penalty in this step; 0 leaves it out.
+
+    Returns:
+        Losses by name (`fake` and `real`, not halved; `r1` if it is taken), and `segscape.training.balance.judgement`.
+    """
+    image = image.detach().requires_grad_(r1 > 0)
+    judged_fake, judged_real = _judge_pair(discriminator, layout, fake.detach(), image, augment)
+    fake_scores, real_scores = ([scale[-1] for scale in judged] for judged in (judged_fake, judged_real))
     mode = objective.gan_mode
-    return {
-        "fake": discriminator_loss([scale[-1] for scale in judged_fake], real=False, mode=mode),
-        "real": discriminator_loss([scale[-1] for scale in judged_real], real=True, mode=mode),
+    losses = {
+        "fake": discriminator_loss(fake_scores, real=False, mode=mode),
+        "real": discriminator_loss(real_scores, real=True, mode=mode),
     }
+    if r1 > 0:
+        losses["r1"] = r1 * gradient_penalty(real_scores, image)
+    return losses, judgement(real_scores, fake_scores, mode)
 
 
 def _judge_pair(
-    discriminator: nn.Module, layout: Layout, fake: Tensor, real: Tensor
+    discriminator: nn.Module, layout: Layout, fake: Tensor, real: Tensor, augment: DrawnAugmentation | None
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     """Judge generated and real images in one pass, as the official code does, and part the outputs again."""
-    judged = discriminator(layout, torch.cat([fake, real]))
+    judged = discriminator(layout, torch.cat([fake, real]), augment)
     count = fake.shape[0]
     first = [[output[:count] for output in scale] for scale in judged]
     second = [[output[count:] for output in scale] for scale in judged]

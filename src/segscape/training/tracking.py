@@ -1,9 +1,12 @@
-"""What a run leaves to look at: JSON lines, TensorBoard scalars, sample grids, a progress bar."""
+"""What a run leaves to look at: JSON lines, sample grids, a progress bar, and the boards that show them."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ from tqdm import tqdm
 
 from segscape.data.sample import Batch, image_array
 from segscape.files import write_atomically
+from segscape.training.boards import Board
 
 
 class Tracker:
-    """Writes `metrics.jsonl`, TensorBoard events (if tensorboard is installed) and a progress bar that counts images.
+    """Writes `metrics.jsonl`, sample grids and a progress bar that counts images, and feeds the boards.
 
     Call `start` before the first `update`. The sums of a line that is not complete belong to the run's checkpoint, so
-    that a resumed run writes the lines of an uninterrupted one.
+    that a resumed run writes the lines of an uninterrupted one. Incidents, such as skipped steps, are counted over the
+    whole run and stand in every line from the first on.
 
     Args:
         folder: the run folder.
@@ -34,30 +39,35 @@ class Tracker:
         self.metrics = folder / "metrics.jsonl"
         self.sums: dict[str, float] = {}
         self.steps = 0
+        self.incidents: dict[str, int] = {}
+        self.boards: Sequence[Board] = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums since the last line of metrics."""
-        return {"sums": self.sums, "steps": self.steps}
+        """The sums since the last line of metrics, and the incidents so far."""
+        return {"sums": self.sums, "steps": self.steps, "incidents": self.incidents}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the sums."""
+        """Take them over."""
         self.sums, self.steps = dict(state_dict["sums"]), state_dict["steps"]
+        self.incidents = dict(state_dict["incidents"])
 
-    def start(self, images: int, total: int) -> None:
+    def start(self, images: int, total: int, boards: Sequence[Board] = ()) -> None:
         """Begin, or go on, at image number `images` of `total`; what was written about later ones is dropped."""
         self.first_image, self.started = images, time.monotonic()
         self.bar = tqdm(total=total, initial=images, unit="img", disable=not self.active, dynamic_ncols=True)
-        self.board = _summary_writer(self.folder, images) if self.active else None
+        self.boards = boards
         if self.active and self.metrics.exists():
-            lines = self.metrics.read_text().splitlines(keepends=True)
-            kept = "".join(line for line in lines if json.loads(line)["images"] <= images)
-            write_atomically(self.metrics, lambda temporary: temporary.write_text(kept))
+            self._rewrite([line for line in read_metrics(self.metrics) if line["images"] <= images])
 
-    def update(self, images: int, step_images: int, values: dict[str, float]) -> None:
-        """Count a step of `step_images` images that ended at `images`, with its losses and rates."""
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_atomically(self.metrics, lambda temporary: temporary.write_text(text))
+
+    def update(self, images: int, step_images: int, values: Mapping[str, float | Tensor]) -> None:
+        """Count a step of `step_images` images that ended at `images`, with its losses and rates; none if left out."""
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.steps += 1
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.steps += bool(values)
         self.bar.update(images - self.bar.n)
         if images // self.every > (images - step_images) // self.every:
             self._write(images)
@@ -69,21 +79,54 @@ class Tracker:
         if not self.active:
             return
         self.bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()})
-        with self.metrics.open("a") as file:
-            file.write(json.dumps({"images": images} | means) + "\n")
-        if self.board is not None:
-            for name, value in means.items():
-                self.board.add_scalar(name, value, images)
+        means |= self.incidents
+        self._append(json.dumps({"images": images} | means) + "\n")
+        for board in self.boards:
+            board.scalars(means, images)
+
+    def _append(self, line: str) -> None:
+        """Add a line to `metrics.jsonl`; a full disk costs the line and not the run."""
+        size = self.metrics.stat().st_size if self.metrics.exists() else 0
+        try:
+            with self.metrics.open("a") as file:
+                file.write(line)
+        except OSError as error:
+            self.message(f"warning: a line of {self.metrics} is lost ({error.strerror}).")
+            with suppress(OSError):
+                os.truncate(self.metrics, size)  # no half of it stays
+
+    def record(self, images: int, scores: dict[str, float]) -> None:
+        """Write scores measured after `images` images as a line of their own, in place of one with the same names."""
+        if not self.active:
+            return
+        line = {"images": images} | scores
+        lines = read_metrics(self.metrics) if self.metrics.exists() else []
+        self._rewrite([old for old in lines if old["images"] != images or old.keys() != line.keys()] + [line])
+        self.message(", ".join(f"{name} {value:.4g}" for name, value in line.items()))
+        for board in self.boards:
+            board.scalars(scores, images)
+
+    def incident(self, kind: str, sentence: str) -> None:
+        """Count something that went wrong without stopping the run, and warn of it."""
+        self.incidents[kind] = self.incidents.get(kind, 0) + 1
+        self.message(f"warning: {sentence}")
+
+    def own_incident(self, kind: str, sentence: str) -> None:
+        """As `incident`, of which only this process knows: other ones than the first warn too, but are not counted."""
+        if self.active:
+            self.incident(kind, sentence)
+        else:
+            tqdm.write(f"warning: {sentence}")
 
     def grid(self, images: int, picture: NDArray[np.uint8]) -> None:
-        """Save a sample grid as `samples/NUMBER.png` and to TensorBoard."""
+        """Save a sample grid as `samples/NUMBER.png` and show it."""
         if not self.active:
             return
         path = self.folder / "samples" / f"{images:010d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, format="PNG"))
-        if self.board is not None:
-            self.board.add_image("samples", picture, images, dataformats="HWC")
+        for board in self.boards:
+            board.picture("samples", picture, images)
 
     def message(self, text: str) -> None:
         """Print a line above the progress bar."""
@@ -91,18 +134,19 @@ class Tracker:
             tqdm.write(text)
 
     def close(self) -> None:
-        """End the bar and flush the events."""
+        """End the bar and close the boards."""
         self.bar.close()
-        if self.board is not None:
-            self.board.close()
+        for board in self.boards:
+            board.close()
 
 
-def _summary_writer(folder: Path, images: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # the extra `train` is not installed; metrics.jsonl holds the same numbers
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=images + 1)
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl` that are whole; a killed run may leave half of one."""
+    lines = []
+    for text in path.read_text(errors="replace").splitlines():
+        with suppress(ValueError):
+            lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict) and "images" in line]
 
 
 def sample_grid(batch: Batch, generated: Tensor) -> NDArray[np.uint8]:

@@ -108,7 +108,7 @@ def test_statistics_are_read(tmp_path: Path, pairs: Path) -> None:
 def test_what_is_not_there_is_named(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither train, val, a folder of images nor"):
         open_reference("nowhere", pairs, SCENES)
-    with pytest.raises(DataError, match="No real image is in"):
+    with pytest.raises(DataError, match="holds no real image"):
         open_reference(str(tmp_path), pairs, SCENES)
     with pytest.raises(EvaluationError, match=r"has no train split .* --reference DIR"):
         open_reference("train", pairs / "val", SCENES)

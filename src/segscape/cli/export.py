@@ -1,0 +1,75 @@
+"""`segscape export`: a model as a file for other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segscape.cli.generate import find_layouts
+from segscape.cli.options import parse_size, prepare_folder
+from segscape.errors import ConfigError
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+"""Format -> suffix of its file."""
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="File to write, or a folder for it.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hugging Face id of a model; the shipped one by default.")
+    ] = None,
+    format: Annotated[str, typer.Option(help=f"{', '.join(SUFFIXES)}.")] = "onnx",
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Fix the size of the layouts; without, any size goes.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits for CPUs (onnx); see --calibrate.")] = False,
+    calibrate: Annotated[
+        list[str] | None, typer.Option(metavar="LAYOUTS", help="Label maps (folder, file or glob) to calibrate on.")
+    ] = None,
+) -> None:
+    """Write a model for onnxruntime, OpenVINO or torch.export, with label indices as its input.
+
+    The file is compared with the model before it is kept.
+    """
+    target = _target(out, model, format)
+    wanted = None if size is None else parse_size(size)
+    if int8 and (format != "onnx" or not calibrate):
+        raise ConfigError("--int8 goes with --format onnx and --calibrate LAYOUTS (a folder of label maps).")
+    if calibrate and not int8:
+        raise ConfigError("--calibrate is for 8 bits only: add --int8.")
+    layouts = find_layouts(calibrate or [])
+    prepare_folder(target.parent)
+
+    from segscape.inference import Pipeline
+    from segscape.inference.export import EXPORTERS
+
+    written = EXPORTERS[format](Pipeline.from_pretrained(model, "cpu").model, target, size=wanted)
+    if int8:
+        from segscape.inference.quantize import quantize
+
+        quantize(target, target, layouts)
+    for name, shape in written.signature.shapes().items():
+        print(f"{name:<14}{shape}")
+    print(f"{'image':<14}{written.signature.output_shape()}")
+    print(f"difference    {written.difference:.1e} at most, of pixels in [-1, 1]{' (before 8 bits)' if int8 else ''}")
+    print(f"{_megabytes(target):.1f} MB in {target.resolve()}")
+
+
+def _target(out: Path, model: str | None, format: str) -> Path:
+    """The file to write; raises ConfigError for an unknown format or another format's suffix."""
+    if format not in SUFFIXES:
+        raise ConfigError(f"--format {format!r} is unknown: use {', '.join(SUFFIXES)}.")
+    suffix = SUFFIXES[format]
+    if out.suffix not in SUFFIXES.values():
+        name = "model" if model is None else Path(model).name
+        return out / f"{name}{suffix}"
+    if out.suffix != suffix or out.is_dir():
+        raise ConfigError(f"--out {out} is no place for --format {format}: name a file that ends in {suffix}.")
+    return out
+
+
+def _megabytes(path: Path) -> float:
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return sum(file.stat().st_size for file in files) / 1e6

@@ -1,0 +1,1 @@
+"""Datasets into other layouts, with their labels renamed."""

@@ -1,0 +1,105 @@
+"""A step's batch in parts: one for each process and micro-batch, and the sums over all of them.
+
+The recipe's batch is the whole one. Micro-batch number k of a step is its k-th stretch of images, whatever the number
+of processes, and process number p of P takes each P-th image of it, from image p on. Each part's losses are weighted
+by its share of the images and gradients are summed, so that any split gives the gradient of the whole batch. What the
+networks compute across images is the one exception: synchronised batch norm sees a micro-batch as a whole, over all
+processes, but not the whole batch; unsynchronised batch norm sees a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+from segscape.data.sample import Batch
+from segscape.nn.synchronized import several_processes
+
+BUCKET_BYTES: Final = 1 << 25
+"""Gradients are exchanged in pieces of about this size, which is the additional memory that it takes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process does at a time: its images of a micro-batch.
+
+    Attributes:
+        batch: n images.
+        noise: of their styles, `[n, D]`; None for models without a latent.
+        share: n divided by the images of the whole batch.
+        numbers: of its images in the run.
+    """
+
+    batch: Batch
+    noise: Tensor | None
+    share: float
+    numbers: Sequence[int]
+
+    def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of this part as addends of those of the whole batch."""
+        return {name: loss * self.share for name, loss in losses.items()}
+
+
+def part_numbers(first: int, batch_size: int, accumulate: int, process: int, processes: int) -> list[range]:
+    """The numbers of the images in each part of a process, in a step that begins at image number `first`."""
+    size = batch_size // accumulate
+    return [range(start + process, start + size, processes) for start in range(first, first + batch_size, size)]
+
+
+def style_noise(seed: int, numbers: Sequence[int], dimensions: int) -> Tensor:
+    """Noise of images by their numbers, `[n, D]` from N(0, 1): a function of seed and number alone."""
+    seeds = [int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) for number in numbers]
+    return torch.stack([torch.randn(dimensions, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    """The sum of the losses, a scalar to differentiate."""
+    return torch.stack(list(losses.values())).sum()
+
+
+def add_up(parts: Sequence[dict[str, Tensor]]) -> dict[str, float]:
+    """The losses of the whole batch, from the weighed ones of this process's parts; the same in all processes."""
+    sums = torch.stack([torch.stack(list(losses.values())).detach().float() for losses in parts]).sum(0)
+    if several_processes():
+        distributed.all_reduce(sums)
+    return dict(zip(parts[0], sums.tolist(), strict=True))
+
+
+def sum_gradients(network: nn.Module) -> None:
+    """Replace each gradient of a network by its sum over the processes, which all have gradients of the same ones."""
+    if not several_processes():
+        return
+    for bucket in _buckets(parameter.grad for parameter in network.parameters() if parameter.grad is not None):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        distributed.all_reduce(flat)
+        sums = torch.split(flat, [gradient.numel() for gradient in bucket])
+        for gradient, summed in zip(bucket, sums, strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in any process; all of them must ask."""
+    if not several_processes():
+        return flag
+    count = torch.tensor(float(flag), device=device)
+    distributed.all_reduce(count)
+    return count.item() > 0
+
+
+def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The gradients in order, in groups of one type and about `BUCKET_BYTES`."""
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and (size >= BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.numel() * gradient.element_size()
+    if bucket:
+        yield bucket
