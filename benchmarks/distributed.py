@@ -4,7 +4,8 @@ Each process has one thread and half of the batch. Three ways take turns, step b
 machine does meets all of them: `alone`, one process takes its half while the other waits; `apart`, both take theirs at
 once without a word to each other; `together`, as `segscape train` does it, with synchronised statistics and summed
 gradients. `apart` over `alone` is what the processes cost each other in memory and caches, and no program's doing;
-`together` over `apart` is what working together costs. `--quick` takes a small network.
+`together` over `apart` is what working together costs, of which the processor's own time is the part without waiting
+for the other process (on a busy machine, the only part that means anything). `--quick` takes a small network.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from segscape.training.steps import (
 
 CLASSES = 151
 WAYS = ("alone", "apart", "together")
+Seconds = tuple[float, float]
+"""Of a step: by the clock, and of the first process's processor."""
 
 
 def main() -> None:
@@ -59,18 +62,23 @@ def main() -> None:
 
 
 def measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds per step of each way, of which the medians are printed."""
+    """Seconds per step of each way; prints medians."""
     with tempfile.TemporaryDirectory() as folder:
-        work = partial(one_process, folder=folder, model=model, options=options)
-        multiprocessing.spawn(work, nprocs=2)
-        seconds: dict[str, list[float]] = json.loads((Path(folder) / "seconds.json").read_text())
-    alone, apart, together = (statistics.median(seconds[way]) for way in WAYS)
+        multiprocessing.spawn(partial(one_process, folder=folder, model=model, options=options), nprocs=2)
+        seconds: dict[str, list[Seconds]] = json.loads((Path(folder) / "seconds.json").read_text())
+    alone, apart, together = (statistics.median(wall for wall, _ in seconds[way]) for way in WAYS)
+    own = {way: statistics.median(processor for _, processor in seconds[way]) for way in WAYS}
+    over = {
+        "alone": together / alone - 1,
+        "apart": together / apart - 1,
+        "apart_processor": own["together"] / own["apart"] - 1,
+    }
     print(
-        f"{model:<12} alone {alone:6.2f} s   apart {apart:6.2f} s   together {together:6.2f} s per step   "
-        f"over alone {together / alone - 1:+.1%}, over apart {together / apart - 1:+.1%}",
+        f"{model:<12} alone {alone:6.2f} s   apart {apart:6.2f} s   together {together:6.2f} s per step   over alone "
+        f"{over['alone']:+.1%}, over apart {over['apart']:+.1%} (processor time {over['apart_processor']:+.1%})",
         flush=True,
     )
-    return {"seconds": seconds, "over_alone": together / alone - 1, "over_apart": together / apart - 1}
+    return {"seconds": seconds, "over": over}
 
 
 def one_process(rank: int, *, folder: str, model: str, options: argparse.Namespace) -> None:
@@ -78,16 +86,16 @@ def one_process(rank: int, *, folder: str, model: str, options: argparse.Namespa
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     step = Step(model, 64 if options.quick else 256, 16 if options.quick else 64, options.batch // 2)
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[Seconds]] = {way: [] for way in WAYS}
     for number in range(options.rounds + 1):
         for way in WAYS:
             distributed.barrier()
-            start = time.perf_counter()
+            wall, processor = time.perf_counter(), time.process_time()
             if way != "alone" or rank == 0:
                 step(together=way == "together")
             distributed.barrier()
             if number:  # the first round warms up
-                seconds[way].append(time.perf_counter() - start)
+                seconds[way].append((time.perf_counter() - wall, time.process_time() - processor))
     if rank == 0:
         (Path(folder) / "seconds.json").write_text(json.dumps(seconds))
     distributed.barrier()

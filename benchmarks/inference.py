@@ -2,9 +2,10 @@
 
 The reference is the plain model as it is trained: spectral normalisation computed in every pass, SPADE by convolutions
 over the one-hot map, features in the usual order. `onnx` and `int8` run the exported model in onnxruntime. `--data`
-names folders of label maps (index PNGs); values above the number of classes are folded into it. Weights are random and
-the running statistics those of one layout, which costs what trained ones cost. Memory is the process's: what the network
-takes when it is made, and the peak of a pass above that (Linux only). `--quick` takes a narrow network at 64x64.
+names datasets, whose validation layouts are resized to the model's size; values above the number of classes are folded
+into it. Weights are random and the running statistics those of one layout, which costs what trained ones cost. Memory
+is the process's: what the network takes when it is made, and the peak of a pass above that (Linux only). `--quick`
+takes a narrow network at 64x64.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
+from segscape.data.folder import FileDataset
+from segscape.data.open import find_listing
 from segscape.evaluation.cost.published import SETTINGS
 from segscape.evaluation.cost.timing import machine, thread_count
 from segscape.inference import accelerate
@@ -52,7 +54,7 @@ LAYOUTS = 4
 def main() -> None:
     """Measure, print the rows, and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of label maps")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="roots of datasets")
     parser.add_argument("--setting", default="ade20k", choices=sorted(SETTINGS), help="classes and size (ade20k)")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
@@ -67,7 +69,7 @@ def main() -> None:
         print(f"{'model':<12}{'layouts':<8}{'path':<15}{'s':>8}{'ratio':>8}{'MB':>8}{'difference':>12}")
         for name in options.models:
             model = build(name, options.setting, options.quick)
-            real = [read(path, model) for path in spread(options.data)]
+            real = [fitted(label_map, model) for label_map in spread(options.data)]
             torch.manual_seed(1)
             noise = torch.randint(0, model.config.labels.num_classes, (1, *model.config.image_size))
             for kind, layouts in (("real", real), ("noise", [with_instances(noise, model)])):
@@ -101,18 +103,18 @@ def settled(model: Generator) -> Generator:
     return model.eval()
 
 
-def spread(folders: list[Path]) -> list[Path]:
-    """A few files, evenly spread over the folders and inside each."""
-    share = -(-LAYOUTS // len(folders))
-    files = [sorted(folder.glob("*.png")) for folder in folders]
-    return [paths[place * len(paths) // share] for paths in files for place in range(share)][:LAYOUTS]
+def spread(roots: list[Path]) -> list[np.ndarray]:
+    """A few label maps, evenly spread over the datasets and inside each."""
+    share = -(-LAYOUTS // len(roots))
+    datasets = [FileDataset(find_listing(root, "val").without_instances()) for root in roots]
+    found = [data.sample(place * len(data) // share).label_map for data in datasets for place in range(share)]
+    return found[:LAYOUTS]
 
 
-def read(path: Path, model: Generator) -> Layout:
-    """A label map at the model's size, by nearest neighbour."""
-    height, width = model.config.image_size
-    indices = np.asarray(Image.open(path).resize((width, height), Image.Resampling.NEAREST)).astype(np.int64)
-    return with_instances(torch.from_numpy(indices % model.config.labels.num_classes)[None], model)
+def fitted(label_map: np.ndarray, model: Generator) -> Layout:
+    """A layout at the model's size, by nearest neighbour."""
+    indices = torch.from_numpy(label_map % model.config.labels.num_classes)[None]
+    return with_instances(Layout(indices, model.config.labels).resize(model.config.image_size).label_map, model)
 
 
 def with_instances(label_map: torch.Tensor, model: Generator) -> Layout:

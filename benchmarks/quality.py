@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = _first_pairs(options.data, folder / "data") if options.quick else options.data
+        data = first_pairs(options.data, folder / "data") if options.quick else options.data
         table = score_table([(report.title, report) for report in _reports(data, folder)])
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     print(table.to_text())
@@ -101,7 +101,7 @@ def _write_colors(dataset: FileDataset, folder: Path) -> Path:
     return folder
 
 
-def _first_pairs(data: Path, folder: Path) -> Path:
+def first_pairs(data: Path, folder: Path) -> Path:
     """A copy of the first pairs of each split."""
     for split in ("train", "val"):
         for kind in ("images", "labels"):

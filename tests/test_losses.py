@@ -10,11 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from segscape.discriminators import MultiScaleDiscriminator
+from segscape.labels import LabelSet
+from segscape.layout import Layout
 from segscape.losses import (
     PerceptualLoss,
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
+    gradient_penalty,
     kl_divergence,
     label_mix_loss,
     reparameterize,
@@ -104,3 +108,41 @@ def test_perceptual_loss_weights_its_layers_and_detaches_the_real_image() -> Non
 def test_perceptual_loss_wants_one_weight_per_layer() -> None:
     with pytest.raises(ValueError, match="zip"):
         PerceptualLoss(TwoScales(), (1.0,))(torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2))
+
+
+def test_gradient_penalty_of_linear_scores_is_the_squared_length_of_the_weights() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    first, second = (torch.nn.Conv2d(3, 1, 4, dtype=torch.float64), torch.nn.Conv2d(3, 1, 2, 2, dtype=torch.float64))
+    scores = [first(image), second(image)]  # 1 and 4 places
+    lengths = [conv.weight.square().sum().item() for conv in (first, second)]
+    assert gradient_penalty(scores, image).item() == pytest.approx(sum(lengths) / 2 / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+def test_the_penalty_reaches_the_discriminator_by_second_derivatives(norm: str) -> None:
+    torch.manual_seed(0)
+    labels = LabelSet.numbered(2)
+    layout = Layout(torch.randint(0, 2, (2, 24, 24)), labels)
+    judge = MultiScaleDiscriminator(2, base_channels=2, num_layers=2, norm=norm).double().eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for scale in judge.scales:
+            scale.convs[0].weight.mul_(50)
+            scale.convs[-1].weight.mul_(50)
+    image = torch.randn(2, 3, 24, 24, dtype=torch.float64)
+    weight = judge.scales[0].convs[0].weight
+
+    def penalty() -> torch.Tensor:
+        wanted = image.clone().requires_grad_()
+        return gradient_penalty([scale[-1] for scale in judge(layout, wanted)], wanted)
+
+    penalty().backward()
+    place, small = (0, 2, 1, 1), 1e-5
+    found = float(weight.grad[place])
+    values = []
+    with torch.no_grad():
+        for change in (small, -2 * small):
+            weight[place] += change
+            with torch.enable_grad():
+                values.append(penalty().item())
+    assert found != 0 and found == pytest.approx((values[0] - values[1]) / (2 * small), rel=1e-3)

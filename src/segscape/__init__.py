@@ -20,6 +20,7 @@ __all__ = [
     "LABEL_SETS",
     "LabelSet",
     "Layout",
+    "OnnxPipeline",
     "Pipeline",
     "Style",
     "__version__",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from segscape.inference.onnx import OnnxPipeline
     from segscape.inference.pipeline import Pipeline
     from segscape.labels import LABEL_SETS, LabelSet, label_set
     from segscape.layout import Layout
@@ -40,6 +42,7 @@ else:
         "LABEL_SETS": "segscape.labels",
         "LabelSet": "segscape.labels",
         "Layout": "segscape.layout",
+        "OnnxPipeline": "segscape.inference.onnx",
         "Pipeline": "segscape.inference.pipeline",
         "Style": "segscape.style",
         "create_model": "segscape.models",

@@ -48,6 +48,10 @@ class CheckpointError(SegscapeError):
     """A checkpoint is missing, broken, or belongs to another model."""
 
 
+class HubError(SegscapeError):
+    """The Hugging Face hub could not be reached, or refused an upload."""
+
+
 class ExportError(SegscapeError):
     """A model cannot be exported, or the exported file does not give the model's pictures."""
 

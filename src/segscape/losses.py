@@ -27,6 +27,12 @@ def _mean_over_scales(losses: list[Tensor]) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def _mean_distance(found: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference, in float32 or wider; no gradient flows into the target, and it is not kept for one."""
+    kind = torch.promote_types(found.dtype, torch.float32)
+    return (found - target.detach()).abs().mean(dtype=kind)
+
+
 def discriminator_loss(scores: Sequence[Tensor], real: bool, mode: GANMode = "hinge") -> Tensor:
     """The discriminator's loss on images that are all real or all generated.
 
@@ -60,26 +66,29 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
             into `fake`.
     """
     scales = [
-        torch.stack([F.l1_loss(f, r.detach()) for f, r in zip(fakes[:-1], reals[:-1], strict=True)]).sum()
+        torch.stack([_mean_distance(f, r) for f, r in zip(fakes[:-1], reals[:-1], strict=True)]).sum()
         for fakes, reals in zip(fake, real, strict=True)
     ]
     return _mean_over_scales(scales)
 
 
 def gradient_penalty(scores: Sequence[Tensor], image: Tensor) -> Tensor:
-    """Half the squared length of the gradient of the mean score with respect to each image, averaged over images.
+    """Half the squared length of the gradient of the scores with respect to the image: per place, averaged over scales.
 
-    Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?", ICML 2018 (R1, on real images).
-    The score of an image is the mean over its score maps, of the mean over each.
+    Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?", ICML 2018 (R1, on real images),
+    for one score per image. Here the scores of a map are added up, and the squared length is divided by their number:
+    the mean over the places where these see different parts of the image, whatever its size.
 
     Args:
         scores: one score map per scale, `[N, 1, h, w]`.
         image: `[N, 3, H, W]` that requires a gradient and that the scores were computed from.
     """
-    places = max(score[0].numel() for score in scores)  # so that the gradient is large enough for half precision
-    addends = [score.sum() * (places / (score[0].numel() * len(scores))) for score in scores]
-    (gradient,) = torch.autograd.grad(torch.stack(addends).sum(), image, create_graph=True)
-    return (gradient.float() / places).square().sum((1, 2, 3)).mean() / 2
+    lengths = []
+    for score in scores:
+        (gradient,) = torch.autograd.grad(score.sum(), image, create_graph=True)
+        gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        lengths.append(gradient.square().sum((1, 2, 3)).mean() / score[0].numel())
+    return _mean_over_scales(lengths) / 2
 
 
 def label_mix_loss(mixed: Sequence[Tensor], real: Sequence[Tensor], fake: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -129,7 +138,7 @@ class PerceptualLoss(nn.Module):
         """The unweighted differences, one scalar per feature map; no gradient flows into `real`."""
         with torch.no_grad():
             targets = self.features(real)
-        return [F.l1_loss(found, target.detach()) for found, target in zip(self.features(fake), targets, strict=True)]
+        return [_mean_distance(found, target) for found, target in zip(self.features(fake), targets, strict=True)]
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """The weighted sum over feature maps."""

@@ -52,6 +52,15 @@ def test_every_planted_defect_is_in_the_report(run: Run, workplace: Path) -> Non
         assert path in result.out, defect.name
 
 
+def test_files_to_write_are_looked_at_first(run: Run, pairs: Path) -> None:
+    result = run("dataset", "inspect", pairs, "--json", ".")
+    assert result.code == 2 and "is a folder: give the name of a file" in result.errors[0] and not result.out
+
+
+def test_no_workers_are_one(run: Run, pairs: Path) -> None:
+    assert run("dataset", "inspect", pairs, "--labels", "mine.json", "--workers", 0).code == 0
+
+
 def test_long_lists_are_cut(run: Run, pairs: Path) -> None:
     for number in range(12):
         Path(f"data/labels/extra{number:02}.png").write_bytes(Path("data/labels/0.png").read_bytes())

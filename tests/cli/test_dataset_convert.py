@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from segscape.data.procedural import ProceduralScenes
@@ -42,7 +43,7 @@ def test_every_split_is_converted(run: Run, workplace: Path) -> None:
     for split in ("train", "val"):
         run("scenes", "--out", f"data/{split}", "--count", 2, "--size", "16x24")
     table = ("--labels", "camvid", "--remap", ",".join(f"{value}={11 - value}" for value in range(12)))
-    # (a folder of this layout is CamVid's; its labels are then renamed as CamVid's)
+    # (the folder does not name its classes, so the table is about the values in its files)
     result = run("dataset", "convert", "data", "--to", "shards", "--out", "out", "--size", 8, *table)
     assert result.code == 0, result.err
     for split in ("train", "val"):
@@ -67,6 +68,22 @@ def test_broken_samples_are_reported_and_left_out(run: Run, workplace: Path) -> 
     assert len(result.errors) == 2 and "000001.png" in result.errors[0] and "000002.png" in result.errors[1]
     assert "2 problems; what is broken was left out" in result.out
     assert [path.name for path in sorted(Path("out/images").iterdir())] == ["000000.png", "000003.png"]
+
+
+def test_into_the_folder_one_is_in(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scenes(run)
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    result = run("dataset", "convert", "../scenes", "--to", "folder", "--out", ".", "--labels", "scenes")
+    assert result.code == 0, result.err
+    assert len(list((workplace / "here" / "labels").iterdir())) == 4
+
+
+def test_a_server_that_is_gone_is_no_missing_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("segscape.data.shards.storage.WAITS", ())
+    result = run("dataset", "convert", "http://127.0.0.1:9/x", "--to", "folder", "--out", "out")
+    assert result.code == 2 and "http://127.0.0.1:9/x cannot be read: ClientConnectorError" in result.errors[0]
 
 
 def test_wrong_use_is_one_error(run: Run, workplace: Path) -> None:

@@ -41,6 +41,22 @@ def test_a_folder_without_splits_is_every_split(tmp_path: Path) -> None:
     assert open_pairs(tmp_path, LABELS, "val").names == open_pairs(tmp_path, LABELS, "train").names == ("a",)
 
 
+def test_the_folder_above_or_below_is_named(tmp_path: Path) -> None:
+    mask = tmp_path / "data" / "fashion" / "cihp_train_mask"
+    ids(mask / "a.png")
+    with pytest.raises(DataError, match=r"but .*data/fashion is \(deepfashion\): give that folder"):
+        find_listing(tmp_path / "data")
+    (mask.parent / "train").mkdir()
+    with pytest.raises(DataError, match=r"fashion/train is no dataset .* but .*data/fashion is \(deepfashion\)"):
+        find_listing(mask.parent / "train")
+
+
+def test_tar_files_without_an_index_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"tar files without index.json: see .*index_shards"):
+        find_listing(tmp_path)
+
+
 def test_layouts_only(tmp_path: Path) -> None:
     write_pairs(tmp_path / "beside", "a", photographs=False)
     ids(tmp_path / "plain" / "a.png", 2)

@@ -79,7 +79,7 @@ def pictures(model: nn.Module, layout: Layout) -> Tensor:
     return image
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_pictures_are_those_of_the_plain_model(variant: str, precision: Precision) -> None:
     model = build(variant)

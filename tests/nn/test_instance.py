@@ -36,7 +36,7 @@ def test_without_gradients() -> None:
         assert torch.equal(instance_norm(x), nn.InstanceNorm2d(4)(x))
 
 
-@pytest.mark.xfail(reason="PyTorch misreads the gradient; if this passes, nn/instance.py has served its time")
+@pytest.mark.xfail(strict=False, reason="if this passes with all versions, nn/instance.py has served its time")
 def test_pytorch_is_right_by_itself() -> None:
     x, direction = torch.randn(1, 4, 6, 5, requires_grad=True), torch.randn(1, 4, 6, 5)
     y = nn.functional.instance_norm(x)

@@ -89,5 +89,16 @@ def test_state_is_weight_bias_and_two_vectors() -> None:
 
 
 def test_spectral_norm_is_optional() -> None:
-    assert type(conv2d(False, 2, 3, 1)) is nn.Conv2d
+    assert not isinstance(conv2d(False, 2, 3, 1), SpectralNormConv2d)
     assert isinstance(conv2d(True, 2, 3, 1, bias=False), SpectralNormConv2d)
+
+
+def test_autocast_leaves_the_weight_exact() -> None:
+    conv = SpectralNormConv2d(3, 4, 3)
+    held = copy.deepcopy(conv)
+    held.iterates = False
+    for layer in (conv, held):
+        plain, cast = copy.deepcopy(layer), copy.deepcopy(layer)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = cast.normalized_weight()
+        assert torch.equal(found, plain.normalized_weight()) and torch.equal(cast.weight_u, plain.weight_u)

@@ -56,6 +56,8 @@ def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
             {"augmentation": {"color": {"sturation": [1, 2]}}},
             r"augmentation.color.sturation', did you mean 'saturation'",
         ),
+        ({"tolerance": {"sample": 1}}, r"unknown key 'tolerance.sample', did you mean 'samples'\?"),
+        ({"validation": {"images": 1, "data": {"kind": "scenes"}}}, r"validation.images.*did you mean .every_images"),
         ({"augmentation": {"scale": [2, 1]}}, r"augmentation.scale: .*2.0 is more than 1.0"),
         ({"images": 0}, "images: .*greater than 0"),
         ({"images": "many"}, "images: .*valid integer"),

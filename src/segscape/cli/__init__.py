@@ -20,6 +20,8 @@ from segscape.cli.export import export
 from segscape.cli.generate import generate
 from segscape.cli.models import models
 from segscape.cli.profile import profile
+from segscape.cli.push import push
+from segscape.cli.report import report
 from segscape.cli.scenes import scenes
 from segscape.cli.segmenter import app as segmenter
 from segscape.cli.table import table
@@ -33,6 +35,8 @@ app = typer.Typer(name="segscape", no_args_is_help=True, add_completion=False, r
 app.command()(generate)
 app.command()(export)
 app.command()(train)
+app.command()(report)
+app.command()(push)
 app.command()(evaluate)
 app.command()(table)
 app.command()(profile)

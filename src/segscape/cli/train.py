@@ -33,14 +33,14 @@ def train(
         bool, typer.Option("--sanity", help="Learn four pairs by heart and say what works; leave with 1 if not all.")
     ] = False,
     share: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="With --sanity: to what share of its start the distance must fall.")
+        float, typer.Option(min=0.01, max=0.99, help="With --sanity: how far the distance must fall, of its start.")
     ] = 0.5,
 ) -> None:
     """Train a model by a recipe.
 
     The run folder receives the resolved recipe, checkpoints, samples and TensorBoard logs. Ctrl-C saves and
-    leaves; --resume continues exactly where the run stopped. --init-from copies what fits from another model, and
-    matches classes by name.
+    leaves, and so does SIGTERM, with exit code 75; --resume continues exactly where the run stopped. --init-from copies
+    what fits from another model, and matches classes by name.
     """
     from segscape.training.recipe import load_recipe
 

@@ -93,7 +93,14 @@ def _unknown(root: Path) -> str:
     full_ade = next(root.glob("images/ADE/*"), None) is not None or next(root.glob("**/*_seg.png"), None) is not None
     if full_ade:
         return f"{root} holds the full ADE20K: get its SceneParsing version (150 classes), ADEChallengeData2016.zip."
-    if next(root.glob("**/*.tar"), None) is not None:
+    for near in (root.absolute().parent, *sorted(entry for entry in root.iterdir() if entry.is_dir())):
+        kind = next((known.name for known in KINDS.values() if known.label_set and known.find_splits(near)), None)
+        if kind is not None:
+            return f"{root} is no dataset that Segscape knows, but {near} is ({kind}): give that folder."
+    tar = next(root.glob("**/*.tar"), None)
+    if tar is not None and not (tar.parent / "index.json").is_file():
+        return f"{tar.parent} holds tar files without index.json: see segscape.data.shards.dataset.index_shards."
+    if tar is not None:
         return (
             f"{root} holds tar shards, which training reads (data: {{kind: shards}}): for everything else bring them "
             "into a folder with segscape dataset convert --to folder."

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.layout import Layout
+from segscape.nn.convolution import Conv2d
 from segscape.nn.initialization import initialize_xavier
 from segscape.nn.instance import InstanceNorm2d
 from segscape.nn.spectral import conv2d
@@ -37,7 +38,7 @@ class PatchDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         widths = [base_channels, *(min(base_channels * 2**i, 512) for i in range(1, num_layers))]
-        self.convs = nn.ModuleList([nn.Conv2d(in_channels, widths[0], 4, stride=2, padding=2)])
+        self.convs = nn.ModuleList([Conv2d(in_channels, widths[0], 4, stride=2, padding=2)])
         self.norms = nn.ModuleList([nn.Identity()])
         for i in range(1, num_layers):
             stride = 1 if i == num_layers - 1 else 2

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -35,6 +36,7 @@ from segscape.files import write_atomically
 from segscape.inference.acceleration import AcceleratedGenerator
 from segscape.inference.folding import plain_convolution, running_statistics
 from segscape.inference.signature import Signature
+from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models.generator import Generator
 from segscape.nn.clade import CLADE
@@ -68,6 +70,34 @@ class Export:
     difference: float
 
 
+class TracedLayout(Layout):
+    """A layout of tensors that are traced: nothing is checked, and `windows` serve `SPADEByLookUp`.
+
+    Args:
+        label_map, labels, instance_map, position: as for `Layout`.
+    """
+
+    def __init__(
+        self, label_map: Tensor, labels: LabelSet, instance_map: Tensor | None = None, position: Tensor | None = None
+    ) -> None:
+        super().__init__(label_map, labels, instance_map, position=position, check=False)
+        self._windows: dict[tuple[str, int, bool], list[Tensor]] = {}
+
+    def windows(self, size: Size, side: int, edges: bool) -> list[Tensor]:
+        """The token at each place of a square around each pixel, row by row: `side * side` times int64 `[N, h, w]`.
+
+        A token is the label, with `edges` `2 * label + edge`, and outside the image the next number.
+        """
+        key = (str(size), side, edges)
+        if key not in self._windows:  # each is read by all layers of its size
+            tokens = 2 * self.at(size) + self.edges(size)[:, 0].long() if edges else self.at(size)
+            (height, width), margin = size, side // 2
+            padded = F.pad(tokens, (margin, margin, margin, margin), value=self.num_classes * (1 + edges))
+            places = [(row, column) for row in range(side) for column in range(side)]
+            self._windows[key] = [padded[:, i : i + height, j : j + width] for i, j in places]
+        return self._windows[key]
+
+
 class GeneratorOfTensors(nn.Module):
     """A generator as a function of tensors.
 
@@ -87,8 +117,7 @@ class GeneratorOfTensors(nn.Module):
         latent: Tensor | None = None,
     ) -> Tensor:
         """Images `[N, 3, H, W]` in [-1, 1]; see `Signature.shapes` for the inputs."""
-        labels = self.generator.config.labels
-        layout = Layout(label_map, labels, instance_map, position=position, check=False)
+        layout = TracedLayout(label_map, self.generator.config.labels, instance_map, position)
         return cast(Tensor, self.generator(layout, None if latent is None else Style(latent)))
 
 
@@ -99,35 +128,21 @@ class SPADEByLookUp(ConditionalNorm):
         norm: the layer.
     """
 
-    first: Tensor
-
     def __init__(self, norm: SPADE) -> None:
         super().__init__(norm.channels, "instance")
         self.statistics, self.gamma, self.beta = norm.statistics, norm.gamma, norm.beta
-        self.instances, self.margin = norm.instances, norm.shared.kernel_size[0] // 2
+        self.instances, self.side = norm.instances, norm.shared.kernel_size[0]
         first, bias, _, _ = norm.look_up_weights()
-        first = first.detach().clone()  # [k * k, tokens + 1, H]
-        first[len(first) // 2] += bias  # the place in the middle is always within the image
-        self.register_buffer("first", first)
+        tables = [*first.detach().clone()]  # [tokens + 1, H] for each place
+        tables[len(tables) // 2] += bias.detach()  # the place in the middle is always within the image
+        self.tables = nn.ParameterList(nn.Parameter(table, requires_grad=False) for table in tables)
 
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
-        """As `SPADE`."""
-        hidden = self._hidden(layout, (x.shape[-2], x.shape[-1]))
+        """As `SPADE`, for a `TracedLayout`."""
+        windows = cast(TracedLayout, layout).windows((x.shape[-2], x.shape[-1]), self.side, self.instances)
+        found = [F.embedding(window, table) for window, table in zip(windows, self.tables, strict=True)]
+        hidden = F.relu(reduce(torch.add, found)).permute(0, 3, 1, 2)  # [N, H, h, w]
         return cast(Tensor, self.statistics(x) * (1 + self.gamma(hidden)) + self.beta(hidden))
-
-    def _hidden(self, layout: Layout, size: Size) -> Tensor:
-        """What the first convolution and its ReLU make of the semantic map, `[N, H, h, w]`."""
-        (height, width), side, margin = size, 2 * self.margin + 1, self.margin
-        tokens = layout.at(size)
-        if self.instances:
-            tokens = 2 * tokens + layout.edges(size)[:, 0].long()
-        outside = self.first.shape[1] - 1
-        padded = F.pad(tokens, (margin, margin, margin, margin), value=outside)
-        windows = [padded[:, i : i + height, j : j + width] for i in range(side) for j in range(side)]
-        total = F.embedding(windows[0], self.first[0])
-        for window, table in zip(windows[1:], self.first[1:], strict=True):
-            total = total + F.embedding(window, table)
-        return F.relu(total).permute(0, 3, 1, 2)
 
 
 def export_onnx(model: Generator, path: str | Path, *, size: Size | None = None) -> Export:

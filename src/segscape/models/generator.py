@@ -11,6 +11,7 @@ from torch import Tensor
 from segscape.errors import LayoutError, StyleError
 from segscape.labels import LabelSet, label_set
 from segscape.layout import Layout
+from segscape.models.card import model_card
 from segscape.models.pretrained import ModelConfig, PretrainedModel
 from segscape.position import PositionRule
 from segscape.style import Style
@@ -72,6 +73,10 @@ class Generator(PretrainedModel):
         Raises StyleError if the model has no encoder.
         """
         raise StyleError("this model takes no style: it was built without latent_dim.")
+
+    def card(self) -> str:
+        """The model card, with the table of classes."""
+        return model_card(self)
 
     def check(self, layout: Layout, style: Style | None = None) -> None:
         """Find out whether the generator can use a layout and a style.

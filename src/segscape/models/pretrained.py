@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from segscape.errors import CheckpointError, ConfigError
+from segscape.errors import CheckpointError, ConfigError, HubError
 from segscape.files import write_atomically
+from segscape.models.card import SAMPLES_FILE, with_license
+
+PUBLISHED_FILES = ("config.json", "model.safetensors", "README.md", SAMPLES_FILE)
+"""What a model's repository holds."""
 
 FORMAT = 1
 """Version of the folder format; raised when an older Segscape could misread a newer folder."""
@@ -72,18 +77,37 @@ class PretrainedModel(nn.Module):
         text = json.dumps({"format": FORMAT, "config": self.config.model_dump(mode="json")}, indent=1)
         write_atomically(folder / "config.json", lambda path: path.write_text(text + "\n"))
         if card is not None or not (folder / "README.md").exists():
-            content = card or f"# {self.config.model}\n\nA Segscape model. Load it with `segscape.load_model`.\n"
+            content = card or self.card()
             write_atomically(folder / "README.md", lambda path: path.write_text(content))
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the saved model to the Hugging Face hub; returns the address of the commit."""
-        from huggingface_hub import HfApi
+    def card(self) -> str:
+        """The text of the model card, as far as the model itself knows it."""
+        return f"# {self.config.model}\n\nA Segscape model. Load it with `segscape.load_model`.\n"
 
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        card: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Upload the model to the Hugging Face hub, as `push_folder` does.
+
+        Args:
+            repo_id: `OWNER/NAME`.
+            private: of a repository that is made anew.
+            token: of the account; by default the one that is logged in.
+            card: text of the model card, see `segscape.models.card`; by default `card()`.
+            license: for the card's header, as the hub calls it, such as `apache-2.0`.
+
+        Returns:
+            The address of the commit. Raises HubError.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+            self.save_pretrained(folder, card=card)
+            return push_folder(Path(folder), repo_id, private=private, token=token, license=license)
 
     def load_weights(self, state: dict[str, Tensor], source: str) -> None:
         """Load a state dict strictly; raises CheckpointError that names the first differences."""
@@ -121,6 +145,45 @@ def _stored(value: Tensor, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
     fits = half and value.is_floating_point() and value.abs().max() <= torch.finfo(torch.float16).max
     return value.half() if fits else value
+
+
+def push_folder(
+    folder: Path, repo_id: str, *, private: bool = False, token: str | None = None, license: str | None = None
+) -> str:
+    """Upload a saved model and its card to the Hugging Face hub; nothing else that lies in the folder.
+
+    Args:
+        folder: with `config.json` and `model.safetensors`.
+        repo_id, private, token, license: as in `PretrainedModel.push_to_hub`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        CheckpointError: the folder holds no model, or a broken one.
+        HubError: the hub could not be reached, or refused.
+    """
+    from huggingface_hub import HfApi
+
+    read_config(folder)
+    read_weights(folder / "model.safetensors")
+    with tempfile.TemporaryDirectory() as name:
+        chosen = Path(name)
+        for file in PUBLISHED_FILES:
+            if (folder / file).is_file():
+                shutil.copyfile(folder / file, chosen / file)
+        if license is not None and (chosen / "README.md").is_file():
+            card = with_license((chosen / "README.md").read_text(), license)
+            (chosen / "README.md").write_text(card)
+        try:
+            api = HfApi(token=token)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=chosen))
+        except Exception as error:  # the hub client raises a dozen unrelated types
+            raise HubError(
+                f"{folder} could not be uploaded to {repo_id} ({type(error).__name__}: {error}); check the name "
+                "OWNER/NAME, the connection, and that you are logged in (hf auth login)."
+            ) from error
 
 
 def find_folder(path_or_id: str | Path, revision: str | None = None) -> Path:

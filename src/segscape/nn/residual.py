@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from segscape.layout import Layout
 from segscape.nn.conditional import ConditionalNorm
-from segscape.nn.spectral import conv2d
+from segscape.nn.spectral import conv2d, held_power_iteration
 from segscape.style import Style
 
 
@@ -23,7 +27,12 @@ class ResidualBlock(nn.Module):
         out_channels: channels of the output.
         norm: makes a conditional norm for a number of channels.
         spectral: spectral normalisation on the convolutions.
+
+    Attributes:
+        recomputed: keep only the input until the backward pass, which computes the rest again.
     """
+
+    recomputed: bool = False
 
     def __init__(
         self,
@@ -46,7 +55,36 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
         """`x [N, in_channels, h, w] -> [N, out_channels, h, w]`."""
+        if not (self.recomputed and torch.is_grad_enabled()):
+            return self._compute(x, layout, style)
+        y: Tensor = checkpoint(
+            self._compute,
+            x,
+            layout,
+            style,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), _once_more(self)),
+        )
+        return y
+
+    def _compute(self, x: Tensor, layout: Layout, style: Style | None) -> Tensor:
         shortcut = self.conv_s(self.norm_s(x, layout, style)) if self.learned_shortcut else x
         x = self.conv_0(self.norm_0.activated(x, layout, style, 0.2))
         x = self.conv_1(self.norm_1.activated(x, layout, style, 0.2))
         return shortcut + x
+
+
+@contextmanager
+def _once_more(block: nn.Module) -> Iterator[None]:
+    """A block in which training-mode forwards move neither running statistics nor the vectors of spectral norm."""
+    norms = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
+    kept = [dict(norm._buffers) for norm in norms]
+    for norm in norms:
+        norm._buffers.update({name: None if found is None else found.clone() for name, found in norm._buffers.items()})
+    try:
+        with held_power_iteration(block):
+            yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from segscape.layout import Layout, Size
 from segscape.nn.conditional import LayoutModulatedNorm, Statistics
+from segscape.nn.convolution import Conv2d
 from segscape.patterns import PatternIndex
 from segscape.style import Style
 
@@ -60,9 +61,9 @@ class SPADE(LayoutModulatedNorm):
         self.instances = instances
         self.path: ModulationPath = path
         padding = kernel_size // 2
-        self.shared = nn.Conv2d(num_classes + int(instances), hidden_channels, kernel_size, padding=padding)
-        self.gamma = nn.Conv2d(hidden_channels, channels, kernel_size, padding=padding)
-        self.beta = nn.Conv2d(hidden_channels, channels, kernel_size, padding=padding)
+        self.shared = Conv2d(num_classes + int(instances), hidden_channels, kernel_size, padding=padding)
+        self.gamma = Conv2d(hidden_channels, channels, kernel_size, padding=padding)
+        self.beta = Conv2d(hidden_channels, channels, kernel_size, padding=padding)
 
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None, slope: float = 1.0) -> Tensor:
         """`x [N, C, h, w] -> y [N, C, h, w]`, through a LeakyReLU if a slope is given.

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segscape.nn.convolution import Conv2d
 
-class SpectralNormConv2d(nn.Conv2d):
+
+class SpectralNormConv2d(Conv2d):
     """`nn.Conv2d` whose weight is divided by (an estimate of) its largest singular value.
 
     Takes the arguments of `nn.Conv2d`. `weight` is the unnormalised weight; the buffers `weight_u`
@@ -49,10 +51,15 @@ class SpectralNormConv2d(nn.Conv2d):
         return u, v
 
     def normalized_weight(self) -> Tensor:
-        """The weight used by the convolution, `[O, I, k, k]`; gradients flow through sigma, not through u and v."""
-        u, v = self.power_iteration() if self.training and self.iterates else (self.weight_u, self.weight_v)
-        sigma = torch.dot(u, self.weight.flatten(1) @ v)
-        return self.weight / sigma
+        """The weight used by the convolution, `[O, I, k, k]`; gradients flow through sigma, not through u and v.
+
+        It is computed in the type of the weight, under autocast, too.
+        """
+        device = self.weight.device.type
+        with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # meta: when costs are counted
+            u, v = self.power_iteration() if self.training and self.iterates else (self.weight_u, self.weight_v)
+            sigma = torch.dot(u, self.weight.flatten(1) @ v)
+            return self.weight / sigma
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self._conv_forward(x, self.normalized_weight(), self.bias)
@@ -78,5 +85,5 @@ def held_power_iteration(*networks: nn.Module, held: bool = True) -> Iterator[No
 
 def conv2d(spectral: bool, in_channels: int, out_channels: int, kernel_size: int, **options: int | bool) -> nn.Conv2d:
     """A convolution with or without spectral normalisation; `options` as in `nn.Conv2d`."""
-    kind = SpectralNormConv2d if spectral else nn.Conv2d
+    kind = SpectralNormConv2d if spectral else Conv2d
     return kind(in_channels, out_channels, kernel_size, **options)  # type: ignore[arg-type]

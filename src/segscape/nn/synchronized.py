@@ -26,9 +26,13 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """`x [N, C, h, w]` -> the same, normalised."""
         reduce = process_sum(self) if self.training else None
-        return super().forward(x) if reduce is None else self._over_processes(x, reduce)
+        if reduce is None:
+            return super().forward(x)
+        # not as a decorator, which would load the compiler with this module
+        alone = torch.compiler.disable(self._over_processes)  # type: ignore[no-untyped-call]
+        y: Tensor = alone(x, reduce)
+        return y
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _over_processes(self, x: Tensor, reduce: Reduce) -> Tensor:
         """A modulation by a table of one row: this norm's own scale and shift."""
         gamma = x.new_ones(1, self.num_features) if self.weight is None else self.weight[None]

@@ -17,7 +17,7 @@ HALF_LIFE_STEPS: Final = 100
 ALWAYS_RIGHT: Final = 0.995
 """Running mean of the discriminator's right scores above which it has won."""
 TOO_SATURATED: Final = 0.2
-"""Running mean of the share of saturated pixels above which there is a warning; in photographs it is below 0.1."""
+"""Running mean of the share of saturated pixels, beyond that of the photographs, above which there is a warning."""
 
 WARNINGS: Final = {
     "won": (
@@ -26,8 +26,8 @@ WARNINGS: Final = {
         "discriminator_augmentation."
     ),
     "saturated": (
-        "warning: for some {steps} steps {value:.0%} of the generated pixels have been at the ends of their range: "
-        "lower optimizer.generator_lr, or set optimizer.clip_norm."
+        "warning: for some {steps} steps {value:.0%} more of the generated pixels than of the photos' have been at the "
+        "ends of their range: lower optimizer.generator_lr, or set optimizer.clip_norm."
     ),
 }
 
@@ -59,9 +59,10 @@ def _mean_over_scales(scores: Sequence[Tensor]) -> Tensor:
     return torch.stack([score.float().mean() for score in scores]).mean()
 
 
-def saturation(image: Tensor) -> Tensor:
-    """The share of values of `[N, 3, H, W]` beyond `SATURATED`."""
-    return (image.detach().abs() > SATURATED).float().mean()
+def saturation(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """The shares of values beyond `SATURATED`: `saturation` of generated and `photo_saturation` of real images."""
+    shares = {"saturation": fake, "photo_saturation": real}
+    return {name: (image.detach().abs() > SATURATED).float().mean() for name, image in shares.items()}
 
 
 def clip_gradients(network: nn.Module, largest: float | None) -> Tensor:
@@ -87,7 +88,9 @@ class BalanceWatch:
     def observe(self, values: dict[str, float]) -> list[str]:
         """Take note of a step's values, by the names under which they are logged; returns new warnings."""
         right = (values["discriminator/real_right"] + values["discriminator/fake_right"]) / 2
-        self._average({"won": right, "saturated": values["generator/saturation"]})
+        self._average(
+            {"won": right, "saturated": values["generator/saturation"] - values["generator/photo_saturation"]}
+        )
         if self.steps < HALF_LIFE_STEPS:
             return []
         limits = {"won": ALWAYS_RIGHT, "saturated": TOO_SATURATED}

@@ -37,10 +37,12 @@ from segscape.training.freeze import freeze
 from segscape.training.guard import Guard
 from segscape.training.initialize import initialize
 from segscape.training.parts import add_up, any_process, sum_gradients, total
+from segscape.training.publish import write_cards
 from segscape.training.reading import extra_batches, read_steps
 from segscape.training.recipe import Objective, Recipe, load_recipe
 from segscape.training.schedule import linear_decay
 from segscape.training.signals import PREEMPTED, StopSignals
+from segscape.training.speed import arrange, compile_networks
 from segscape.training.steps import StyledGenerator, discriminator_step_losses, generate_fake, generator_step_losses
 from segscape.training.tracking import Tracker, sample_grid
 from segscape.training.validation import Validation
@@ -49,7 +51,7 @@ MAY_CHANGE: dict[str, Any] = {
     **dict.fromkeys(("images", "snapshot_images", "log_images", "samples", "keep_checkpoints", "workers"), True),
     **dict.fromkeys(("accumulate", "precision"), True),
     **dict.fromkeys(("position_cache", "trackers", "init_from"), True),
-    "tolerance": True,
+    **dict.fromkeys(("tolerance", "speed"), True),
     "data": {"cache", "cache_bytes"},
     "optimizer": {"generator_lr", "discriminator_lr", "decay_images"},
 }
@@ -88,9 +90,11 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     discriminator = build_discriminator(recipe, generator)
     started_from = _initialize(recipe, run, resume, generator, discriminator)
     freeze(generator, recipe.freeze)
+    arrange(generator, recipe.speed)
     perceptual = build_perceptual(recipe.objective)
     view = training_view(recipe, dataset, generator)
     _check_first_sample(recipe, view, generator, accelerator.num_processes)
+    validation = _validation(recipe, generator, run, accelerator)
     if accelerator.is_main_process:
         _prepare_folder(run, recipe, resume)
     accelerator.wait_for_everyone()
@@ -108,6 +112,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     discriminator_optimizer = accelerator.prepare_optimizer(discriminator_optimizer)
     if perceptual is not None:
         _to_channels_last(perceptual, accelerator.device)
+        perceptual = accelerator.prepare_model(perceptual, evaluation_mode=True)  # for its precision
 
     augmentation, watch = AdaptiveAugmentation(recipe.discriminator_augmentation, recipe.seed), BalanceWatch()
     state: dict[str, Any] = {
@@ -125,7 +130,6 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     checkpoints = Checkpoints(run / "checkpoints", state, recipe.keep_checkpoints, tracker.message)
     networks = (generator, discriminator)
     guard = Guard(networks, recipe.tolerance.steps, tracker.incident, checkpoints.diverged, accelerator.scaler)
-    validation = _validation(recipe, generator, run, accelerator)
     state |= {"guard": guard} | ({"validation": validation} if validation else {})
     images = checkpoints.load_latest() if resume else 0
 
@@ -134,6 +138,9 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     tracker.message(f"{_features_note(recipe.objective)}; {len(dataset)} samples; writing to {run}")
     for line in started_from:
         tracker.message(line)
+    if recipe.speed.compile:
+        judge = None if recipe.objective.r1 else discriminator
+        compile_networks({"discriminator": judge, "perceptual network": perceptual}, tracker.message)
 
     def snapshot(last: bool = False) -> None:
         _require_finite_weights(state, images, checkpoints)
@@ -143,6 +150,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
                 shown = _finished_generator(recipe, view, generator, average, accelerator.device)
                 shown.save_pretrained(run / "model")
                 tracker.grid(images, _draw_samples(recipe, view, shown, accelerator.device))
+                write_cards(run, shown, recipe, images)
             freeze(generator.train(), recipe.freeze)
         accelerator.wait_for_everyone()
 
@@ -179,7 +187,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
                         augment=augmentation.draw(part.numbers),
                     )
                 accelerator.backward(total(part.weigh(losses)))
-                weighed.append(part.weigh(losses | {"saturation": saturation(fake)}))
+                weighed.append(part.weigh(losses | saturation(fake, part.batch.images)))
                 fakes.append(fake.detach())
             sum_gradients(generator)
             values = _named("generator", add_up(weighed))
@@ -234,8 +242,9 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     tracker.close()
     ending = f"stopped by {signals.name}" if stopped else "finished"
     accelerator.print(f"{ending} after {images} images; the model is in {run / 'model'}")
+    preempted = any_process(signals.terminating, accelerator.device)
     _leave(accelerator)
-    if any_process(signals.terminating, accelerator.device):
+    if preempted:
         raise SystemExit(PREEMPTED)
     return run / "model"
 
@@ -243,11 +252,16 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
 def _accelerator(recipe: Recipe) -> Any:
     try:
         from accelerate import Accelerator, InitProcessGroupKwargs
+        from accelerate.state import AcceleratorState
     except ImportError:
         raise RecipeError("training needs the package accelerate: pip install 'segscape[train]'.") from None
     several_on_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     patience = InitProcessGroupKwargs(timeout=SNAPSHOT_TIME)
-    return Accelerator(mixed_precision=recipe.precision, cpu=several_on_cpus, kwargs_handlers=[patience])
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    accelerator = Accelerator(mixed_precision=recipe.precision, cpu=several_on_cpus, kwargs_handlers=[patience])
+    if recipe.precision == "fp16" and accelerator.scaler is None:  # it would take float32 without a word
+        raise RecipeError(f"precision fp16 needs a GPU, and the device is {accelerator.device}: take bf16 or no.")
+    return accelerator
 
 
 def _leave(accelerator: Any) -> None:

@@ -74,12 +74,18 @@ def sum_gradients(network: nn.Module) -> None:
     """Replace each gradient of a network by its sum over the processes, which all have gradients of the same ones."""
     if not several_processes():
         return
-    for bucket in _buckets(parameter.grad for parameter in network.parameters() if parameter.grad is not None):
-        flat = torch.cat([gradient.flatten() for gradient in bucket])
-        distributed.all_reduce(flat)
-        sums = torch.split(flat, [gradient.numel() for gradient in bucket])
-        for gradient, summed in zip(bucket, sums, strict=True):
-            gradient.copy_(summed.view_as(gradient))
+    gradients = (parameter.grad for parameter in network.parameters() if parameter.grad is not None)
+    for bucket in _buckets(map(_row, gradients)):
+        sums = torch.cat(bucket) if len(bucket) > 1 else bucket[0]
+        distributed.all_reduce(sums)
+        if len(bucket) > 1:
+            torch._foreach_copy_(bucket, torch.split(sums, [len(row) for row in bucket]))
+
+
+def _row(gradient: Tensor) -> Tensor:
+    """The numbers of a gradient as they lie in memory, where autograd leaves no gaps: a view."""
+    strides = gradient.stride()
+    return gradient.permute(sorted(range(len(strides)), key=lambda axis: -strides[axis])).view(-1)
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
@@ -91,15 +97,15 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return count.item() > 0
 
 
-def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """The gradients in order, in groups of one type and about `BUCKET_BYTES`."""
+def _buckets(rows: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The rows in order, in groups of one type and about `BUCKET_BYTES`; long rows alone."""
     bucket: list[Tensor] = []
     size = 0
-    for gradient in gradients:
-        if bucket and (size >= BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+    for row in rows:
+        size += row.nbytes
+        if bucket and (size > BUCKET_BYTES or row.dtype != bucket[0].dtype):
             yield bucket
-            bucket, size = [], 0
-        bucket.append(gradient)
-        size += gradient.numel() * gradient.element_size()
+            bucket, size = [], row.nbytes
+        bucket.append(row)
     if bucket:
         yield bucket

@@ -25,6 +25,7 @@ from segscape.data.transforms import Preprocess
 from segscape.discriminators.multiscale import DiscriminatorNorm
 from segscape.errors import RecipeError
 from segscape.losses import GANMode
+from segscape.nn.spade import ModulationPath
 
 
 class _Section(BaseModel):
@@ -41,7 +42,7 @@ class PublishedData(_Section):
         kind: which one.
         root: its folder, or the list of a part of it, as `segscape dataset outdoor` writes.
         split: which split; the `test` folders of DeepFashion are `val`.
-        label_set: the published one by default; `ade20k-official` keeps ADE20K's labels as official checkpoints have them.
+        label_set: the published one by default; `ade20k-official` has ADE20K's labels as official checkpoints do.
         instances: read the instance maps, if there are any; false spares the time in models that do not use them.
     """
 
@@ -232,6 +233,24 @@ class EMASection(_Section):
     statistics_batches: PositiveInt = 20
 
 
+class SpeedSection(_Section):
+    """How a step is computed; what it computes stays the same, to rounding.
+
+    Attributes:
+        spade_path: how SPADE finds gamma and beta: `patterns`, once for each distinct neighbourhood of labels, or
+            `dense`, by convolutions over the one-hot map.
+        checkpoint_activations: `blocks` keeps only the inputs of the generator's residual blocks until the backward
+            pass, which computes the rest again: less memory, one more forward pass of the generator.
+        compile: let `torch.compile` make kernels of the discriminator (unless there is `objective.r1`, which it cannot
+            differentiate) and of the perceptual network; it needs a C++ compiler, on a GPU Triton. The first steps take
+            minutes.
+    """
+
+    spade_path: ModulationPath = "patterns"
+    checkpoint_activations: Literal["none", "blocks"] = "none"
+    compile: bool = False
+
+
 class ValidationSection(_Section):
     """Scores of the averaged model during training, by which `RUN/best` is chosen (protocol `validation`).
 
@@ -287,7 +306,8 @@ class Recipe(_Section):
         accumulate: micro-batches per step, each of batch_size / accumulate images over all processes; more take less
             memory. Batch norm sees a micro-batch, and its running statistics move once for each.
         seed: decides weights, order, augmentation and noise.
-        precision: of the forward passes.
+        precision: of the forward passes; `fp16` needs a GPU.
+        speed: as documented there.
         snapshot_images: a checkpoint, the saved model and a sample grid every so many images, and at the end.
         log_images: a line of metrics every so many images.
         samples: layouts in the grid.
@@ -313,6 +333,7 @@ class Recipe(_Section):
     accumulate: PositiveInt = 1
     seed: NonNegativeInt = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
+    speed: SpeedSection = SpeedSection()
     snapshot_images: PositiveInt = 10_000
     log_images: PositiveInt = 500
     samples: PositiveInt = 6
@@ -417,6 +438,7 @@ def _known_keys(parents: list[Any]) -> list[str]:
         "objective": Objective,
         "optimizer": OptimizerSection,
         "ema": EMASection,
+        "speed": SpeedSection,
         "validation": ValidationSection,
         "tolerance": Tolerance,
     }

@@ -133,7 +133,7 @@ class _Trial:
         self.noise = style_noise(recipe.seed, range(len(self.batch.names)), latent).to(self.device) if latent else None
         self.network = StyledGenerator(self.generator)
         with torch.no_grad():
-            self.start = self.best = float(self.distance(self.batch.layout))
+            self.start = self.best = self.distance(self.batch.layout).item()
 
     def try_losses(self) -> list[Finding]:
         """Some steps of the run itself."""
@@ -174,8 +174,8 @@ class _Trial:
             self.discriminator, layout, image, fake.detach(), objective=objective, r1=objective.r1
         )
         self._update(optimizers[1], self.discriminator, judged, reached["discriminator"])
-        values = {f"generator/{name}": float(loss) for name, loss in losses.items()}
-        return values | {f"discriminator/{name}": float(loss) for name, loss in judged.items()}
+        values = {f"generator/{name}": loss.item() for name, loss in losses.items()}
+        return values | {f"discriminator/{name}": loss.item() for name, loss in judged.items()}
 
     def _update(self, optimizer: Adam, network: nn.Module, losses: dict[str, Tensor], reached: set[str]) -> None:
         optimizer.zero_grad()
@@ -217,12 +217,12 @@ class _Trial:
         """Make the four pictures as much like the photographs as possible, with nothing else to care for."""
         optimizer = Adam(self.generator.parameters(), lr=OVERFIT_RATE, betas=(0.0, 0.9))
         step = 0
-        for step in tqdm(range(steps), desc="learning four pairs by heart", unit="step", leave=False):
+        for step in tqdm(range(steps + 1), desc="learning four pairs by heart", unit="step", leave=False):
             for group in optimizer.param_groups:
                 group["lr"] = OVERFIT_RATE * min(1.0, 2 * (1 - step / steps))
             distance = self.distance(self.batch.layout)
-            self.best = float(distance)
-            if not self.best > share * self.start:
+            self.best = distance.item()
+            if step == steps or not self.best > share * self.start:
                 break
             optimizer.zero_grad()
             distance.backward()  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segscape.layout import Layout
 from segscape.losses import (
@@ -19,6 +20,7 @@ from segscape.losses import (
     kl_divergence,
     reparameterize,
 )
+from segscape.nn.spectral import held_power_iteration
 from segscape.style import Style
 from segscape.training.augment import DrawnAugmentation
 from segscape.training.balance import judgement
@@ -83,7 +85,7 @@ def generator_step_losses(
         generated images `[N, 3, H, W]`, attached to the graph.
     """
     fake, kl = generator(layout, image, noise)
-    judged_fake, judged_real = _judge_pair(discriminator, layout, fake, image, augment)
+    judged_fake, judged_real = _judge_beside_constant(discriminator, layout, fake, image, augment)
     losses = {"gan": generator_loss([scale[-1] for scale in judged_fake], objective.gan_mode)}
     if objective.feature_matching:
         losses["feature_matching"] = objective.feature_matching * feature_matching_loss(judged_fake, judged_real)
@@ -147,3 +149,18 @@ def _judge_pair(
     first = [[output[:count] for output in scale] for scale in judged]
     second = [[output[count:] for output in scale] for scale in judged]
     return first, second
+
+
+def _judge_beside_constant(
+    discriminator: nn.Module, layout: Layout, fake: Tensor, real: Tensor, augment: DrawnAugmentation | None
+) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    """As `_judge_pair`, to rounding, but nothing is kept for a backward pass through the real images.
+
+    They get a pass of their own, unless the discriminator has batch norm, which must see all images together.
+    """
+    if any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
+        return _judge_pair(discriminator, layout, fake, real, augment)
+    with torch.no_grad():
+        judged_real = discriminator(layout, real, augment)
+    with held_power_iteration(discriminator):  # one iteration for both, as in one pass
+        return discriminator(layout, fake, augment), judged_real

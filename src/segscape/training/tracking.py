@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from tqdm import tqdm
 from segscape.data.sample import Batch, image_array
 from segscape.files import write_atomically
 from segscape.training.boards import Board
+
+IN_THE_BAR = 4
+"""How many metrics the progress bar shows; the losses come first."""
 
 
 class Tracker:
@@ -78,11 +82,10 @@ class Tracker:
         self.sums, self.steps, self.first_image, self.started = {}, 0, images, time.monotonic()
         if not self.active:
             return
-        self.bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()})
+        self.bar.set_postfix({name: f"{value:.3g}" for name, value in islice(means.items(), IN_THE_BAR)})
         means |= self.incidents
         self._append(json.dumps({"images": images} | means) + "\n")
-        for board in self.boards:
-            board.scalars(means, images)
+        self._show(lambda board: board.scalars(means, images))
 
     def _append(self, line: str) -> None:
         """Add a line to `metrics.jsonl`; a full disk costs the line and not the run."""
@@ -103,8 +106,7 @@ class Tracker:
         lines = read_metrics(self.metrics) if self.metrics.exists() else []
         self._rewrite([old for old in lines if old["images"] != images or old.keys() != line.keys()] + [line])
         self.message(", ".join(f"{name} {value:.4g}" for name, value in line.items()))
-        for board in self.boards:
-            board.scalars(scores, images)
+        self._show(lambda board: board.scalars(scores, images))
 
     def incident(self, kind: str, sentence: str) -> None:
         """Count something that went wrong without stopping the run, and warn of it."""
@@ -125,8 +127,7 @@ class Tracker:
         path = self.folder / "samples" / f"{images:010d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, format="PNG"))
-        for board in self.boards:
-            board.picture("samples", picture, images)
+        self._show(lambda board: board.picture("samples", picture, images))
 
     def message(self, text: str) -> None:
         """Print a line above the progress bar."""
@@ -136,8 +137,16 @@ class Tracker:
     def close(self) -> None:
         """End the bar and close the boards."""
         self.bar.close()
-        for board in self.boards:
-            board.close()
+        self._show(lambda board: board.close())
+
+    def _show(self, action: Callable[[Board], None]) -> None:
+        """Feed the boards; one that fails, on a full disk or without its server, is left out from then on."""
+        for board in list(self.boards):
+            try:
+                action(board)
+            except Exception as error:  # of whatever kind its package raises
+                self.boards = [other for other in self.boards if other is not board]
+                self.message(f"warning: {type(board).__name__} fails and is shown nothing more: {error}")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -72,6 +72,8 @@ def test_what_the_table_lacks_is_named(text: str, found: object, message: str) -
         ("3=7,3=8", "3 is there twice"),
         ("car=7", "'car' is no value"),
         ("3=car", "no class 'car'"),
+        ("--3=7", "'--3' is no value"),
+        ("3=²", "no class '²'"),
         ("#12=3", "'#12' is no colour"),
     ],
 )

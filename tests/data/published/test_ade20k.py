@@ -44,6 +44,12 @@ def test_the_default_shift_is_that_of_the_paper(root: Path) -> None:
     assert list_splits(root) == ("train", "val") and find_listing(root).kind == "ade20k"
 
 
+def test_layouts_without_photographs_open(root: Path) -> None:
+    (root / "ADEChallengeData2016" / "images").rename(root / "elsewhere")
+    sample = ADE20K(root, "val").sample(0)
+    assert sample.image is None and sample.label_map[0, 1] == 0
+
+
 def test_splits_by_file_name(root: Path) -> None:
     for sort in ("images", "annotations"):
         home = root / "ADEChallengeData2016" / sort

@@ -59,6 +59,7 @@ def test_photographs_are_resized_to_the_masks(root: Path) -> None:
 def test_orphans_and_unknown_parts_are_named(root: Path) -> None:
     home = root / "CelebAMask-HQ"
     photo(home / "CelebA-HQ-img" / "5.jpg")
+    photo(home / "CelebA-HQ-img" / "².jpg")  # a digit to isdigit, but not to int
     mask(home, 6, "nose", slice(0, 2), slice(0, 2))
     mask(home, 0, "beard", slice(0, 2), slice(0, 2))
     kinds = {(problem.path.name, problem.kind) for problem in find_listing(root, "train").problems}

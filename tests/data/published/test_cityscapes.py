@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segscape.data import Cityscapes, FileDataset, collate, find_listing, list_splits
+from segscape.data import Cityscapes, FileDataset, collate, find_listing, inspect_dataset, list_splits
 from segscape.errors import DataError
 from tests.data.samples import ids, photo, sample_of
 
@@ -33,6 +33,13 @@ def test_photographs_labels_and_instances_pair(root: Path) -> None:
     sample = dataset.sample(0)
     assert sample.instance_map is not None and sample.instance_map.max() == 26_001  # all 16 bits
     assert dataset.labels.names[sample.label_map[0, 0]] == "road"
+
+
+def test_what_comes_with_the_downloads_is_not_remarked_on(root: Path) -> None:
+    ids(root / "gtFine" / "test" / "berlin" / "berlin_000000_000019_gtFine_labelIds.png")
+    ids(root / "gtFine" / "train" / "ulm" / "mine.png")
+    others = [note.path.name for note in inspect_dataset(root).notes if note.kind == "not-used"]
+    assert others == ["mine.png"]
 
 
 def test_layouts_without_photographs_open(root: Path) -> None:

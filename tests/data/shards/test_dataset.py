@@ -256,6 +256,10 @@ def test_a_server_that_is_gone(scenes: Path, monkeypatch: pytest.MonkeyPatch) ->
         (scenes / "000000.tar").unlink()
         with pytest.raises(DataError, match=r"000000.tar does not exist"):
             dataset.sample(0)
+        with pytest.raises(DataError, match=r"holds no shards \(no index.json\)"):
+            ShardDataset(f"{url}/elsewhere")
+    with pytest.raises(DataError, match=r"9/index.json cannot be read"):
+        ShardDataset("http://127.0.0.1:9")
     dataset.location = "http://127.0.0.1:9"
     with pytest.raises(DataError, match="cannot be read"):
         dataset.fetch([6])
@@ -305,6 +309,15 @@ def test_what_is_no_index_is_named(tmp_path: Path) -> None:
         ShardDataset(tmp_path)
     with pytest.raises(DataError, match="nonsense"):
         ShardDataset("nonsense://x")
+
+
+@pytest.mark.parametrize("offsets", [[4096, 0], [-512, 4096], [0, 10**15], [0, 10**30]])
+def test_offsets_that_cannot_be(scenes: Path, offsets: list[int]) -> None:
+    content = json.loads((scenes / "index.json").read_text())
+    content["shards"][0]["offsets"] = offsets
+    (scenes / "index.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"is not an index of shards: shards.0: the offsets .* must ascend within its"):
+        ShardDataset(scenes)
 
 
 def write_tar(path: Path, files: dict[str, bytes]) -> None:

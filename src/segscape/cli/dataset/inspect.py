@@ -38,7 +38,7 @@ def inspect(
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE.jpg", help="Draw samples with their label maps laid over them.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per processor by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads; one per processor by default.")] = None,
 ) -> None:
     """Read every file of a dataset and report what is there and what is wrong, in one pass.
 
@@ -154,5 +154,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _require_folder(file: Path) -> None:
+    if file.is_dir():
+        raise SegscapeError(f"{file} is a folder: give the name of a file.")
     if not file.absolute().parent.is_dir():
         raise SegscapeError(f"{file}: the folder {file.parent} does not exist; make it first.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from segscape.data.conversion.remap import Remap
 from segscape.data.folder import FileDataset
 from segscape.data.listing import Problem
 from segscape.data.open import find_kind, find_listing, list_splits
+from segscape.data.published.kind import LABEL_SET_FILE
 from segscape.data.sample import Array, Dataset, Sample
 from segscape.data.shards import storage
 from segscape.data.shards.dataset import INDEX, PackedSample, ShardDataset
@@ -33,9 +35,6 @@ JPEG_QUALITY = 95
 
 FOLDERS = {"label.png": "labels", "instance.png": "instances"}
 """Where the files of a sample go in a folder, by the end of their names; the others are images."""
-
-LABEL_SET = "label_set.json"
-"""The file beside the folders that has the label set."""
 
 
 class Conversion:
@@ -122,7 +121,7 @@ def open_conversion(
     """
     source: Dataset
     problems: tuple[Problem, ...] = ()
-    if is_shards(path, split):
+    if storage.is_remote(str(path)) or is_shards(path, split):
         source = ShardDataset(storage.join(str(path), split or ""))
     else:
         listing = find_listing(path, split, kind, None if remap else labels)
@@ -184,6 +183,7 @@ def write_folders(
     Raises:
         DataError: `out` is not empty, or no sample is sound.
     """
+    out = Path(os.path.abspath(out))
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise DataError(f"{out} is not empty: choose a new folder.")
     unfinished = out.with_name(f".{out.name}.unfinished")
@@ -198,7 +198,7 @@ def write_folders(
                 report(problems)
         if len(found) - before == len(samples):
             raise DataError(f"none of the {len(samples)} samples could be written to {out / split}: mend them first.")
-        samples.labels.save(unfinished / LABEL_SET)
+        samples.labels.save(unfinished / LABEL_SET_FILE)
     if out.is_dir():
         out.rmdir()
     unfinished.rename(out)

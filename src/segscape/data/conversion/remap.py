@@ -143,7 +143,7 @@ def _unique(entries: list[tuple[str, str]]) -> dict[str, str]:
 
 def _index(text: str, labels: LabelSet | None, what: str = "index") -> int:
     """A number, or the index of a class by its name."""
-    if text.lstrip("-").isdigit():
+    if text.removeprefix("-").isdecimal():
         return int(text)
     if labels is None:
         raise LabelMapError(f"--remap: {text!r} is no {what}: give a number, or a colour as #rrggbb.")

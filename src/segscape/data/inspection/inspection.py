@@ -6,7 +6,7 @@ import os
 import unicodedata
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,7 +129,7 @@ def inspect_dataset(
         kind: a key of `segscape.data.open.KINDS`; by default the layout decides.
         labels: the label set of its maps; by default that of the published dataset. Without any, the labels are
             counted as they are.
-        workers: threads; by default one per processor, at most 8.
+        workers: threads, one at least; by default one per processor, at most 8.
         on_sample: called after every sample.
 
     Raises:
@@ -137,7 +137,7 @@ def inspect_dataset(
     """
     names = (split,) if split is not None else _splits(root, kind)
     listings = [find_listing(root, name or None, kind, labels) for name in names]
-    workers = workers or min(8, os.cpu_count() or 1)
+    workers = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
     tally = _Tally(published=KINDS[listings[0].kind].label_set is not None)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")  # Pillow's, about files that are then read or reported
@@ -247,13 +247,14 @@ class _Tally:
                 )
                 self.notes[Problem(listing.root, "incomplete", message)] = None
 
-    def look_for_others(self, root: Path, listings: Iterable[Listing]) -> None:
+    def look_for_others(self, root: Path, listings: Sequence[Listing]) -> None:
         """Note the files that belong to no sample and have not been mentioned."""
         known = {*_paths(listings), *(problem.path for problem in self.problems)}
+        companions = KINDS[listings[0].kind].companions
         for folder, folders, files in os.walk(root):
             for name in [*folders, *files]:
                 path = Path(folder, name)
-                if path not in known:
+                if path not in known and not any(path.match(pattern) for pattern in companions):
                     self._note_other(path)
             folders[:] = [name for name in folders if not _is_hidden(name)]
 

@@ -112,9 +112,10 @@ def _find_splits(root: Path) -> tuple[str, ...]:
 
 def _find_files(root: Path, split: str) -> Files:
     home = _home(root)
+    images = home / "images"
     return Files(
         label_maps=_of_split(home / "annotations", split, "label map", ".png"),
-        images=_of_split(home / "images", split, "photograph", ".jpg"),
+        images=_of_split(images, split, "photograph", ".jpg") if images.is_dir() else None,
         read_label_map=read_scene_labels,
     )
 
@@ -142,4 +143,5 @@ KIND = DatasetKind(
     label_set="ade20k",
     sizes={"train": 20_210, "val": 2_000},
     unlabelled=("test",),
+    companions=("objectInfo150.txt", "sceneCategories.txt"),
 )

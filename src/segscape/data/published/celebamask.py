@@ -125,7 +125,7 @@ def _find_files(root: Path, split: str) -> Files:
 
 
 def _in_split(index: str, split: str) -> bool:
-    return index.isdigit() and (int(index) < TRAINING) == (split == "train")
+    return index.isdecimal() and (int(index) < TRAINING) == (split == "train")
 
 
 def _mask_name(split: str) -> NameOf:
@@ -154,4 +154,5 @@ KIND = DatasetKind(
     find_files=_find_files,
     label_set="celebamask-hq",
     sizes={"train": TRAINING, "val": 2_000},
+    companions=("CelebA-HQ-to-CelebA-mapping.txt", "CelebAMask-HQ-*-anno.txt", "README.txt"),
 )

@@ -53,4 +53,11 @@ KIND = DatasetKind(
     label_set="cityscapes",
     sizes={"train": 2_975, "val": 500},
     unlabelled=("test",),
+    companions=(
+        *(f"*_gtFine_{what}" for what in ("color.png", "labelTrainIds.png", "polygons.json")),
+        "gtFine/test/*/*",
+        "leftImg8bit/test/*/*",
+        "license.txt",
+        "README",
+    ),
 )

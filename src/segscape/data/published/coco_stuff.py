@@ -114,7 +114,7 @@ def _read_annotations(path: Path) -> Any:
 
 def _polygon_masks(coco: Any, name: str, path: Path) -> list[NDArray[np.bool_]]:
     """The masks of an image's objects that polygons outline; crowds, which are run-length masks, are skipped."""
-    number = int(name) if name.isdigit() else -1
+    number = int(name) if name.isdecimal() else -1
     if number not in coco.imgs:
         raise DataError(f"{path} has no image {name}: give the annotations of this split.")
     annotations = coco.imgToAnns.get(number, [])
@@ -140,4 +140,5 @@ KIND = DatasetKind(
     find_files=_find_files,
     label_set="coco-stuff",
     sizes={"train": 118_287, "val": 5_000},
+    companions=("annotations/*.json",),
 )

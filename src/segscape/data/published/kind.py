@@ -64,6 +64,7 @@ class DatasetKind:
         label_set: the published one; None for a plain folder.
         sizes: pairs per split as published.
         unlabelled: splits whose label maps are not public.
+        companions: patterns of files that come with the dataset and that nothing here needs.
     """
 
     name: str
@@ -73,6 +74,7 @@ class DatasetKind:
     label_set: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     unlabelled: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
 
     def listing(self, root: Path | str, split: str | None = None, labels: LabelSet | None = None) -> Listing:
         """The files of one split.

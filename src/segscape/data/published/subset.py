@@ -75,7 +75,3 @@ class Subset:
         )
         samples = tuple(files for files in listing.samples if files.name in wanted)
         return replace(listing, samples=samples, problems=(*listing.problems, *missing))
-
-    def _missing(self, name: str, root: Path) -> Problem:
-        message = f"{self.path} lists {name}, which {root} has not: mend the list."
-        return Problem(self.path, "no-such-sample", message)

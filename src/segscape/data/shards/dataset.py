@@ -16,11 +16,12 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segscape.data.sample import Locality, Sample
 from segscape.data.shards import storage
@@ -63,6 +64,12 @@ class Shard(BaseModel):
     sha256: str | None = None
     offsets: tuple[int, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _require_order(self) -> Shard:
+        if any(start > end for start, end in pairwise((0, *self.offsets, self.bytes))):
+            raise ValueError(f"the offsets of {self.file} must ascend within its {self.bytes} bytes")
+        return self
+
     @property
     def samples(self) -> int:
         """How many samples are in it."""
@@ -93,14 +100,17 @@ class ShardIndex(BaseModel):
     def load(cls, location: str) -> ShardIndex:
         """Read the index of the shards in a folder or under a URL; raises DataError."""
         path = storage.join(location, INDEX)
-        if not storage.exists(path):
-            raise DataError(_without_index(location))
         try:
             return cls.model_validate_json(storage.read(path))
+        except DataError as error:
+            if error.kind != storage.MISSING:
+                raise
+            raise DataError(_without_index(location)) from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise DataError(f"{path} is not an index of shards: {where}: {first['msg']}; write it anew.") from None
+            why = first["msg"].removeprefix("Value error, ")
+            raise DataError(f"{path} is not an index of shards: {where}: {why}; write it anew.") from None
 
     def save(self, location: str) -> None:
         """Write the index beside its shards."""

@@ -18,6 +18,9 @@ from segscape.files import write_atomically
 WAITS = (1.0, 4.0)
 """Seconds to wait before a failed read of a remote file is tried again."""
 
+MISSING = "missing"
+"""The `kind` of the error that says that there is no such file."""
+
 
 def is_remote(location: str) -> bool:
     """Whether a location is a URL of another place than this machine's disks."""
@@ -72,11 +75,13 @@ def size(location: str) -> int | None:
 
 
 def names(folder: str, suffix: str = "") -> list[str]:
-    """The names of the files in a folder that end in `suffix`, sorted; none if there is no such folder."""
-    files, path = _filesystem(folder)
+    """The names of the files in a folder that end in `suffix`, sorted; none without such a folder; raises as `read`."""
+    _, path = _filesystem(folder)
     try:
-        found = files.ls(path, detail=False)
-    except (FileNotFoundError, NotADirectoryError):
+        found = _retried(folder, lambda files, _: files.ls(path, detail=False))
+    except DataError as error:
+        if error.kind != MISSING:
+            raise
         return []
     listed = (entry.rstrip("/").rpartition("/")[2] for entry in found if entry.rstrip("/") != path.rstrip("/"))
     return sorted(name for name in listed if name.endswith(suffix))
@@ -137,8 +142,8 @@ def _retried(location: str, act: Callable[[Any, str], Any]) -> Any:
 
 
 def _unreadable(location: str, error: Exception) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{location} does not exist: check the path or URL.")
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return DataError(f"{location} does not exist: check the path or URL.", MISSING)
     return DataError(f"{location} cannot be read: {_reason(error)}")
 
 

@@ -1,0 +1,119 @@
+"""A generator of two blocks that is in no registry, so that what is said about generators is tried on another one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from segscape.labels import LABEL_SETS
+from segscape.layout import Layout
+from segscape.models.generator import Generator, GeneratorConfig
+from segscape.nn import CLADE, SPADE, ResidualBlock
+from segscape.nn.conditional import ConditionalNorm, Statistics
+from segscape.position import PositionRule
+from segscape.style import Style
+
+CAMVID = LABEL_SETS["camvid"]
+WIDTHS = (6, 6, 4)
+
+
+class TinyConfig(GeneratorConfig):
+    model: str = "tiny"
+    norms: tuple[Literal["spade", "clade"], Literal["spade", "clade"]] = ("clade", "clade")
+    position: Literal["feature", "modulation"] | None = None
+    statistics: Statistics = "batch"
+    fixed: bool = False
+
+    @property
+    def fixed_size(self) -> bool:
+        return self.fixed
+
+    @property
+    def size_multiple(self) -> int:
+        return 4
+
+    @property
+    def encoding_rule(self) -> PositionRule | None:
+        return None if self.position is None else "official"
+
+
+class Tiny(Generator):
+    """Doubles twice; the latent is added to the first features, so that it leaves the size open."""
+
+    config: TinyConfig
+    config_class = TinyConfig
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__(config)
+        self.stem = nn.Conv2d(config.labels.num_classes + config.use_instances, WIDTHS[0], 3, padding=1)
+        self.style = nn.Linear(config.latent_dim, WIDTHS[0]) if config.latent_dim else None
+        self.blocks = nn.ModuleList(
+            ResidualBlock(WIDTHS[i], WIDTHS[i + 1], self._norm(kind)) for i, kind in enumerate(config.norms)
+        )
+        self.up = nn.Upsample(scale_factor=2)
+        self.to_rgb = nn.Conv2d(WIDTHS[-1], 3, 3, padding=1)
+
+    def _norm(self, kind: str) -> partial[ConditionalNorm]:
+        config = self.config
+        options = {"instances": config.use_instances, "statistics": config.statistics}
+        if kind == "spade":
+            return partial(SPADE, num_classes=config.labels.num_classes, hidden_channels=5, **options)
+        return partial(CLADE, num_classes=config.labels.num_classes, position=config.position, **options)
+
+    def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
+        self.check(layout, style)
+        height, width = layout.size
+        x = self.stem(layout.semantic_map((height // 4, width // 4), edges=self.config.use_instances))
+        if self.style is not None and style is not None:
+            x = x + self.style(style.latent)[:, :, None, None]
+        for block in self.blocks:
+            x = block(self.up(x), layout, style)
+        return torch.tanh(self.to_rgb(x))
+
+
+def tiny(**options: object) -> Tiny:
+    """A settled one of the CamVid classes."""
+    return settled(Tiny(TinyConfig.build(labels="camvid", **options)))
+
+
+def settled(model: Generator) -> Generator:
+    """The model with weights and running statistics that make its pictures neither flat nor all black and white."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+        if isinstance(module, CLADE):
+            nn.init.normal_(module.beta, std=0.5)
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            nn.init.normal_(module.weight, std=0.5)
+    for layer in (model.get_submodule("to_rgb"), model.get_submodule("stem")):
+        nn.init.normal_(layer.weight, std=0.3)
+    height, width = model.config.image_size if model.config.fixed_size else (model.config.size_multiple * 2,) * 2
+    with torch.no_grad():
+        model.train()(*random_inputs(model, 2, (height, width)))
+    return model.eval()
+
+
+def random_inputs(model: Generator, batch: int, size: tuple[int, int], seed: int = 0) -> tuple[Layout, Style | None]:
+    """Layouts of blocks of 4x4 pixels, with instances, and a style if the model has any."""
+    config, generator = model.config, torch.Generator().manual_seed(seed)
+    shape = (batch, size[0] // 4, size[1] // 4)
+    ids = torch.randint(0, 10**6, shape, generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    style = None if config.latent_dim is None else Style.sample(batch, config.latent_dim, generator)
+    return Layout(ids % config.labels.num_classes, config.labels, ids), style
+
+
+def feeds(layout: Layout, style: Style | None, model: Generator) -> dict[str, Tensor]:
+    """What a file of the model is fed with, found from the layout and the config alone."""
+    config = model.config
+    found = {"label_map": layout.label_map}
+    if config.use_instances and layout.instance_map is not None:
+        found["instance_map"] = layout.instance_map
+    if config.encoding_rule is not None:
+        found["position"] = layout.position(rule=config.encoding_rule)
+    if style is not None:
+        found["latent"] = style.latent
+    return found
