@@ -164,7 +164,7 @@ class Iteration:
             Adam(n.parameters(), lr=r, betas=(0.0, 0.9)) for n, r in zip(networks, (1e-4, 4e-4), strict=True)
         ]
         if path.speed.compile:
-            compile_networks({"discriminator": self.discriminator, "perceptual network": self.perceptual}, print)
+            compile_networks({"perceptual network": self.perceptual}, print)
         self.objective = Objective(fresh_fake=path.published)
         label_map = (
             read(options.data, size, batch) if options.data else regions(LABELS, (size, size), count=batch).label_map

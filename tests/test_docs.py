@@ -36,7 +36,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 COMMANDS = [
-    line.split("#")[0].strip()
+    re.split(r"(?:^|\s)#\s", line)[0].strip()
     for page in PAGES
     for block in blocks(page, "sh")
     for line in block.splitlines()

@@ -1,8 +1,8 @@
-"""A convolution whose weight's gradient is as fast over channels-last features as over plain ones, on every processor.
+"""A convolution whose weight's gradient is nearly as fast over channels-last features as over plain ones.
 
-Features are channels-last in training, which the conditional norms like. oneDNN's forward pass and gradient of the
-features cost the same in both orders; but the gradient of the weight takes 2 to 6 times as long channels-last on
-processors without AVX-512 (measured on an AMD EPYC), far more than the copies that put the features in order.
+Features are channels-last in training, which the conditional norms like. The forward pass and the gradient of the
+features cost the same in both orders; with the gradient of the weight the backward pass takes up to three times as long
+channels-last (measured on an AMD EPYC without AVX-512), far more than the copies that put the features in order.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ class Guard:
     def begin(self) -> None:
         """Remember the buffers of the networks."""
         self.reason = ""
-        torch._foreach_copy_(self.kept, self.buffers)
+        if self.buffers:
+            torch._foreach_copy_(self.kept, self.buffers)
 
     def accepts(self, values: dict[str, float], gradient_norm: float) -> bool:
         """Whether a network may be updated: losses and the gradients' norm, and all before in this step, are finite."""
@@ -75,7 +76,8 @@ class Guard:
         if not self.reason:
             self.in_a_row = 0
             return True
-        torch._foreach_copy_(self.buffers, self.kept)
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, self.kept)
         if self.scaler is not None:
             self.scaler.update(self.scaler.get_scale())  # forgets the gradients that it may have looked at
         self.in_a_row += 1

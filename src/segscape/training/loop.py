@@ -139,8 +139,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     for line in started_from:
         tracker.message(line)
     if recipe.speed.compile:
-        judge = None if recipe.objective.r1 else discriminator
-        compile_networks({"discriminator": judge, "perceptual network": perceptual}, tracker.message)
+        compile_networks({"perceptual network": perceptual}, tracker.message)
 
     def snapshot(last: bool = False) -> None:
         _require_finite_weights(state, images, checkpoints)

@@ -241,9 +241,8 @@ class SpeedSection(_Section):
             `dense`, by convolutions over the one-hot map.
         checkpoint_activations: `blocks` keeps only the inputs of the generator's residual blocks until the backward
             pass, which computes the rest again: less memory, one more forward pass of the generator.
-        compile: let `torch.compile` make kernels of the discriminator (unless there is `objective.r1`, which it cannot
-            differentiate) and of the perceptual network; it needs a C++ compiler, on a GPU Triton. The first steps take
-            minutes.
+        compile: let `torch.compile` make kernels of the perceptual network; it needs a C++ compiler, on a GPU Triton.
+            The first step takes minutes.
     """
 
     spade_path: ModulationPath = "patterns"

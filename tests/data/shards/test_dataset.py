@@ -423,19 +423,23 @@ def stream(folder: Path, batch_size: int, process: int, start: int, total: int, 
 
 
 def run_two(folder: Path, batch_size: int, start: int, total: int, record: Path, kill_after: int | None = None) -> None:
-    """Two processes at the same time; both are killed when the first has written `kill_after` lines."""
+    """Two processes at the same time; both are killed when each has written `kill_after` lines."""
     context = multiprocessing.get_context("fork")
     records = [record / f"{start}-{process}" for process in range(2)]
     runs = [context.Process(target=stream, args=(folder, batch_size, p, start, total, records[p])) for p in range(2)]
     for run in runs:
         run.start()
-    while kill_after is not None and (not records[0].exists() or records[0].read_bytes().count(b"\n") < kill_after):
+    while kill_after is not None and min(map(lines_in, records)) < kill_after:
         time.sleep(0.01)
     for run in runs:
         if kill_after is not None:
             os.kill(run.pid, signal.SIGKILL)
         run.join()
         assert run.exitcode == (0 if kill_after is None else -signal.SIGKILL)
+
+
+def lines_in(record: Path) -> int:
+    return record.read_bytes().count(b"\n") if record.exists() else 0
 
 
 def recorded(record: Path, start: int) -> list[list[list[int]]]:
