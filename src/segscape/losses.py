@@ -59,14 +59,14 @@ def generator_loss(scores: Sequence[Tensor], mode: GANMode = "hinge") -> Tensor:
 
 
 def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Mean absolute difference of the discriminator's hidden features, summed over layers, averaged over scales.
+    """Mean absolute difference of the discriminator's features, summed over each group, averaged over groups.
 
     Args:
-        fake, real: per scale the outputs of all layers; the last one, the score, is left out. Gradients flow
-            into `fake`.
+        fake, real: `Judgement.features`; a multi-scale discriminator has one group per scale. Gradients flow into
+            `fake`.
     """
     scales = [
-        torch.stack([_mean_distance(f, r) for f, r in zip(fakes[:-1], reals[:-1], strict=True)]).sum()
+        torch.stack([_mean_distance(f, r) for f, r in zip(fakes, reals, strict=True)]).sum()
         for fakes, reals in zip(fake, real, strict=True)
     ]
     return _mean_over_scales(scales)
@@ -108,17 +108,20 @@ def label_mix_loss(mixed: Sequence[Tensor], real: Sequence[Tensor], fake: Sequen
     return _mean_over_scales(scales)
 
 
+def diversity_loss(image: Tensor, other: Tensor) -> Tensor:
+    """Minus the mean absolute difference of images `[N, 3, H, W]` of one layout in two styles; none flows into `other`.
+
+    CA2-SIS, official code: trains its mapping network from noise.
+    """
+    return -_mean_distance(image, other)
+
+
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Divergence of N(mean, exp(log_variance)) from N(0, 1): the SUM over batch and dimensions (`[N, D]` each).
 
     So does the official code, on each GPU; `Objective.kl_samples` says what training makes of the sum.
     """
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
-
-
-def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
-    """A draw from N(mean, exp(log_variance)) through which gradients flow: `mean + noise * exp(log_variance / 2)`."""
-    return mean + noise * (0.5 * log_variance).exp()
 
 
 class PerceptualLoss(nn.Module):

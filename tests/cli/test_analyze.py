@@ -87,3 +87,33 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("heavy: []\n") and "modulation" in done.stdout
+
+
+@pytest.fixture
+def attentive(run: Run, scenes: Path) -> Path:
+    """A tiny CA2-SIS model beside the scenes."""
+    options = {"image_size": (32, 64), "base_channels": 2, "norm_groups": 2, "heads": 1, "head_channels": 4}
+    options |= {"last_heads": 1, "style_features": 1, "style_channels": 4, "mask_size": 8, "mapping_dim": None}
+    create_model("ca2-sis", labels="scenes", **options).save_pretrained(Path("ca2-sis"))  # type: ignore[arg-type]
+    return scenes
+
+
+def test_attention_is_drawn(run: Run, attentive: Path) -> None:
+    layout, photo = sorted(Path("data/val/labels").iterdir())[0], sorted(Path("data/val/images").iterdir())[0]
+    command = ("analyze", "attention", "ca2-sis", layout, "--out", "out")
+    result = run(*command, "--photo", photo)
+    assert result.code == 0, result.err
+    assert "4      32x64" in result.out and "6 figures and attention.json in" in result.out
+    assert Path("out/attention.png").is_file() and Path("out/attention-4.png").is_file()
+    with_photo = Path("out/attention.json").read_text()
+    result = run(*command, "--json")
+    assert result.code == 0 and json.loads(result.out) == json.loads(Path("out/attention.json").read_text())
+    assert Path("out/attention.json").read_text() != with_photo
+
+
+def test_wrong_attention_commands_are_one_line(run: Run, attentive: Path) -> None:
+    layout = sorted(Path("data/val/labels").iterdir())[0]
+    other = run("analyze", "attention", "spade", layout, "--out", "out")
+    assert other.code == 2 and "has no attention over classes" in other.errors[0]
+    alone = run("analyze", "attention", "ca2-sis", layout, "--out", "out", "--photo-layout", layout)
+    assert alone.code == 2 and "give --photo, too" in alone.errors[0]

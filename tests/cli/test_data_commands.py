@@ -11,7 +11,7 @@ from PIL import Image
 from segscape.label_files import read_instance_map, read_label_map
 from segscape.labels import LABEL_SETS
 from segscape.models import list_models, load_model
-from segscape.models.convert import GENERATOR_KEYS
+from segscape.models.conversion.spade import GENERATOR_KEYS
 from tests.cli.conftest import Run
 
 TINY_RECIPE = """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import data, layers, layouts, losses, networks, training
+from . import cc_fpse, dagan, data, groupdnet, layers, layouts, losses, networks, pix2pixhd, sean, training
 from .vector import Vector
 
 Adapter = Callable[[Vector], dict[str, Tensor]]
@@ -39,6 +39,21 @@ ADAPTERS: dict[str, Adapter] = {
     for kind, adapter in KINDS.items()
 }
 """system/network/kind -> adapter."""
+ADAPTERS |= cc_fpse.ADAPTERS
+ADAPTERS |= dagan.ADAPTERS
+ADAPTERS |= groupdnet.ADAPTERS
+ADAPTERS |= pix2pixhd.ADAPTERS
+ADAPTERS |= sean.ADAPTERS
+
+FAST: dict[str, Adapter] = {
+    f"{system}/generator/generator": networks.accelerated for system in ("spade", "clade", "clade-icpe", "family")
+}
+"""system/network/kind of a generator -> what gives the `image` of its fast copy, in evaluation mode."""
+FAST |= cc_fpse.FAST
+FAST |= dagan.FAST
+FAST |= groupdnet.FAST
+FAST |= pix2pixhd.FAST
+FAST |= sean.FAST
 
 
 class Correction(NamedTuple):
@@ -56,3 +71,4 @@ CORRECTIONS: dict[tuple[str, str], Correction] = {
     ),
 }
 """(system/network/kind, output) -> correction. Every other output must be as stored."""
+CORRECTIONS |= {output: Correction(*how) for output, how in pix2pixhd.CORRECTIONS.items()}

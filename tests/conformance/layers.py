@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from segscape.layout import Layout
-from segscape.models.convert import BLOCK_KEYS, NORM_KEYS, rename
+from segscape.models.conversion.official import rename
+from segscape.models.conversion.spade import BLOCK_KEYS, NORM_KEYS
 from segscape.nn import CLADE, SPADE, ConditionalNorm, ResidualBlock
 
 from .options import labels_of, layout_of, layout_of_semantic_map, norm_text

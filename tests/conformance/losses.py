@@ -14,8 +14,8 @@ from segscape.losses import (
     feature_matching_loss,
     generator_loss,
     kl_divergence,
-    reparameterize,
 )
+from segscape.style import Style, StyleDistribution
 
 from .vector import Vector
 
@@ -45,7 +45,7 @@ def feature_matching(vector: Vector) -> dict[str, Tensor]:
     scales, layers = range(config["num_D"]), range(config["n_feat"])
     fake = [[vector.leaf(f"fake_{i}_{j}") for j in layers] for i in scales]
     real = [[vector.inputs[f"real_{i}_{j}"] for j in layers] for i in scales]
-    loss = config["lambda_feat"] * feature_matching_loss(fake, real)
+    loss = config["lambda_feat"] * feature_matching_loss([scale[:-1] for scale in fake], [scale[:-1] for scale in real])
     leaves = {f"grad_{i}_{j}": fake[i][j] for i in scales for j in layers}
     gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)  # 0 for the scores
     return {"GAN_Feat": loss} | dict(zip(leaves, gradients, strict=True))
@@ -58,7 +58,7 @@ def divergence(vector: Vector) -> dict[str, Tensor]:
     assert mean.grad is not None and log_variance.grad is not None
     return {
         "kld": loss,
-        "z": reparameterize(mean, log_variance, vector.inputs["eps"]),
+        "z": StyleDistribution(Style(mean), log_variance).draw(vector.inputs["eps"]).values,
         "grad.mu": mean.grad,
         "grad.logvar": log_variance.grad,
     }

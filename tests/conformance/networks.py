@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.inference import accelerate
-from segscape.models.convert import (
+from segscape.models.conversion.spade import (
     ENCODER_KEYS,
     GENERATOR_KEYS,
     discriminator_from_state,
@@ -88,10 +88,11 @@ def encoder(vector: Vector) -> dict[str, Tensor]:
 def discriminator(vector: Vector) -> dict[str, Tensor]:
     model = build_discriminator(vector.config, vector.state).train(vector.training)
     x = vector.leaf("x")
-    scales = model.judge(x)
+    judged = model.judge(x)
+    scales = [[*features, score] for features, score in zip(judged.features, judged.scores, strict=True)]
     found = {f"d{i}.f{j}": output for i, outputs in enumerate(scales) for j, output in enumerate(outputs)}
     if vector.outputs_below("grad."):
-        scores = [outputs[-1].flatten() for outputs in scales]
+        scores = [score.flatten() for score in judged.scores]
         torch.stack([(s * torch.arange(s.numel()).float().cos()).sum() for s in scores]).sum().backward()
         assert x.grad is not None
         found["grad.x"] = x.grad

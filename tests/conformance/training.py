@@ -7,7 +7,7 @@ from torch import Tensor
 
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.layout import Layout
-from segscape.models.convert import ENCODER_KEYS, GENERATOR_KEYS
+from segscape.models.conversion.spade import ENCODER_KEYS, GENERATOR_KEYS
 from segscape.models.spade import SPADEGenerator
 from segscape.training.recipe import Objective
 from segscape.training.schedule import linear_decay

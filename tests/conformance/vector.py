@@ -19,10 +19,12 @@ class Vector:
     Attributes:
         name: what to call it in messages; nothing is read from it.
         system, network, mode: metadata; mode is `eval` or `train`.
-        config: the options of the official code; `config["kind"]` names what to build.
+        config: the options of the official code; `kind`, else `op`, `arch` or `case`, names what to build; else it is
+            the network itself.
         tolerances: largest absolute difference of each output.
         state: weights under their official keys, float32.
         inputs, outputs: the data; the outputs `debug.*` are left out.
+        metadata: all of it, as text.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Vector:
     state: dict[str, Tensor]
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
+    metadata: dict[str, str]
 
     @classmethod
     def load(cls, file: Path) -> Vector:
@@ -41,24 +44,26 @@ class Vector:
             metadata = content.metadata() or {}
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
         outputs = _role(tensors, "output.")
-        tolerances = json.loads(metadata.get("tolerances", "{}"))
+        tolerances = json.loads(metadata.get("tolerances") or metadata.get("tolerance_per_output", "{}"))
         return cls(
             name=file.stem,
             system=metadata.get("system", ""),
             network=metadata.get("network", ""),
             mode=metadata.get("mode", ""),
-            config=json.loads(metadata.get("config", "{}")),
+            config={key: metadata[key] for key in ("kind",) if key in metadata} | json.loads(metadata.get("config", "{}")),
             tolerances={name: float(tolerances.get(name, metadata.get("tolerance", 0))) for name in outputs},
             state={key: value.float() if value.is_floating_point() else value
                    for key, value in _role(tensors, "state.").items()},
             inputs=_role(tensors, "input."),
             outputs=outputs,
+            metadata=metadata,
         )  # fmt: skip
 
     @property
     def kind(self) -> str:
         """`system/network/kind`, by which an adapter is chosen."""
-        return f"{self.system}/{self.network}/{self.config.get('kind', '?')}"
+        kinds = (self.config[key] for key in ("kind", "op", "arch", "case") if key in self.config)
+        return f"{self.system}/{self.network}/{next(kinds, self.network)}"
 
     @property
     def training(self) -> bool:
@@ -87,7 +92,7 @@ def by_official_key(
     """The gradients and buffers of `module` that the vector asks for, under its names.
 
     Args:
-        keys: official key -> ours, from `segscape.models.convert`.
+        keys: official key -> ours, from `segscape.models.conversion.spade`.
         prefix: of the keys in the vector, for example `G.`.
     """
     found = {}

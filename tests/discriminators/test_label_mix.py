@@ -80,7 +80,7 @@ def test_a_discriminator_learns_from_the_consistency() -> None:
     discriminator = MultiScaleDiscriminator(5, base_channels=4, num_layers=2)
     real, fake, layout = drawn(5, size=(32, 32))
     mixed, mask = label_mix(real, fake, layout, torch.Generator().manual_seed(0))
-    scores = [[outputs[-1] for outputs in discriminator(layout, image)] for image in (mixed, real, fake)]
+    scores = [discriminator(layout, image).scores for image in (mixed, real, fake)]
     loss = label_mix_loss(scores[0], scores[1], scores[2], mask)
     loss.backward()
     assert loss.item() > 0

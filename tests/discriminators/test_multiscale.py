@@ -4,15 +4,21 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from segscape.discriminators import MultiScaleDiscriminator
+from segscape.discriminators import Judgement, MultiScaleDiscriminator
 from segscape.errors import LayoutError
 from segscape.labels import LabelSet
 from segscape.layout import Layout
 from segscape.nn import SpectralNormConv2d
 
 LABELS = LabelSet.numbered(4)
+
+
+def outputs(judgement: Judgement) -> list[list[Tensor]]:
+    """What every layer gave, per scale."""
+    return [[*features, score] for features, score in zip(judgement.features, judgement.scores, strict=True)]
 
 
 def layout(size: tuple[int, int] = (64, 64), batch: int = 2, instances: bool = True) -> Layout:
@@ -23,7 +29,7 @@ def layout(size: tuple[int, int] = (64, 64), batch: int = 2, instances: bool = T
 def test_sizes_of_the_published_network() -> None:
     with torch.device("meta"):
         discriminator = MultiScaleDiscriminator(151, base_channels=2)
-        scales = discriminator.judge(torch.zeros(1, 154, 256, 256))
+        scales = outputs(discriminator.judge(torch.zeros(1, 154, 256, 256)))
     assert [output.shape[-1] for output in scales[0]] == [129, 65, 33, 34, 35]
     assert [output.shape[-1] for output in scales[1]] == [65, 33, 17, 18, 19]
     assert [output.shape[1] for output in scales[0]] == [2, 4, 8, 16, 1]
@@ -39,15 +45,15 @@ def test_widths_stop_at_512() -> None:
 def test_scales_and_layers(num_scales: int, num_layers: int) -> None:
     discriminator = MultiScaleDiscriminator(4, base_channels=2, num_scales=num_scales, num_layers=num_layers)
     judged = discriminator(layout(), torch.rand(2, 3, 64, 64))
-    assert [len(outputs) for outputs in judged] == [num_layers + 1] * num_scales
-    assert all(outputs[-1].shape[:2] == (2, 1) for outputs in judged)
+    assert [len(group) for group in judged.features] == [num_layers] * num_scales
+    assert [score.shape[:2] for score in judged.scores] == [(2, 1)] * num_scales
 
 
 def test_a_scale_sees_half_the_size_of_the_one_before() -> None:
     discriminator = MultiScaleDiscriminator(4, base_channels=2).eval()
     x = torch.randn(1, 7, 48, 32)
     halved = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-    for found, expected in zip(discriminator.judge(x)[1], discriminator.scales[1](halved), strict=True):
+    for found, expected in zip(outputs(discriminator.judge(x))[1], discriminator.scales[1](halved), strict=True):
         torch.testing.assert_close(found, expected)
 
 
@@ -55,7 +61,7 @@ def test_reads_layout_then_image() -> None:
     discriminator = MultiScaleDiscriminator(4, instances=True, base_channels=2).eval()
     image = torch.rand(2, 3, 64, 64)
     joined = torch.cat([layout().semantic_map(edges=True), image], dim=1)
-    torch.testing.assert_close(discriminator(layout(), image)[0][-1], discriminator.judge(joined)[0][-1])
+    torch.testing.assert_close(discriminator(layout(), image).scores[0], discriminator.judge(joined).scores[0])
 
 
 def test_judges_several_images_per_layout() -> None:
@@ -64,7 +70,7 @@ def test_judges_several_images_per_layout() -> None:
     together = discriminator(layout(), torch.cat([fake, real]))
     for i, image in enumerate((fake, real)):
         apart = discriminator(layout(), image)
-        torch.testing.assert_close(together[0][-1][2 * i : 2 * i + 2], apart[0][-1])
+        torch.testing.assert_close(together.part(2 * i, 2).scores[0], apart.scores[0])
 
 
 def test_needs_an_instance_map_if_built_for_one() -> None:
@@ -86,7 +92,14 @@ def test_inner_bias_only_without_norm(norm: str) -> None:
     assert biased == [True, *[norm == "none"] * 3, True]
     learned = [key for key, _ in discriminator.named_parameters() if ".norms." in key]
     assert bool(learned) is ("batch" in norm)
-    assert discriminator(layout(), torch.rand(2, 3, 64, 64))[0][-1].isfinite().all()
+    assert discriminator(layout(), torch.rand(2, 3, 64, 64)).scores[0].isfinite().all()
+
+
+def test_inner_biases_and_the_last_stride_can_be_asked_for() -> None:
+    discriminator = MultiScaleDiscriminator(4, base_channels=2, num_layers=3, bias=True, last_stride=2)
+    assert all(conv.bias is not None for conv in discriminator.scales[0].convs)
+    judged = outputs(discriminator.judge(torch.zeros(1, 7, 256, 256)))
+    assert [output.shape[-1] for output in judged[0]] == [129, 65, 33, 34]  # as SEAN's and CA2-SIS's
 
 
 def test_scales_have_their_own_weights() -> None:
@@ -97,7 +110,7 @@ def test_scales_have_their_own_weights() -> None:
 def test_gradients_and_copy() -> None:
     discriminator = MultiScaleDiscriminator(4, base_channels=2)
     image = torch.rand(2, 3, 64, 64, requires_grad=True)
-    torch.stack([scale[-1].mean() for scale in discriminator(layout(), image)]).sum().backward()
+    torch.stack([score.mean() for score in discriminator(layout(), image).scores]).sum().backward()
     assert image.grad is not None and all(p.grad is not None for p in discriminator.parameters())
     copied = copy.deepcopy(discriminator).eval()
-    assert torch.equal(copied(layout(), image)[0][-1], discriminator.eval()(layout(), image)[0][-1])
+    assert torch.equal(copied(layout(), image).scores[0], discriminator.eval()(layout(), image).scores[0])

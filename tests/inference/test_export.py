@@ -120,7 +120,7 @@ def test_the_label_map_is_the_only_input_unless_the_model_reads_more() -> None:
         "label_map": "int64 [N, 8, 12]",
         "instance_map": "int64 [N, 8, 12]",
         "position": "float32 [N, 2, 8, 12]",
-        "latent": "float32 [N, 3]",
+        "style": "float32 [N, 3]",
     }
 
 

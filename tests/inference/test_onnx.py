@@ -104,7 +104,7 @@ def test_styles_that_are_given(styled: Pair) -> None:
 def test_one_vocabulary(plain: Pair, styled: Pair) -> None:
     for reference, exported in (plain, styled):
         assert exported.labels == reference.labels
-        assert exported.latent_dim == reference.latent_dim
+        assert exported.signature.style_shape == reference.model.config.style_shape
 
 
 def test_the_same_errors(plain: Pair, styled: Pair) -> None:

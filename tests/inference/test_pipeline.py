@@ -117,7 +117,7 @@ def test_a_style_of_several_latents_gives_as_many_pictures(variational: Pipeline
     style = Style.sample(3, 8, torch.Generator().manual_seed(0))
     pictures = variational(Layout.from_array(np.stack([street()] * 2), CAMVID), style=style)
     assert len(pictures) == 6
-    alone = variational(street(), style=Style(style.latent[1:2]))[0]
+    alone = variational(street(), style=Style(style.values[1:2]))[0]
     assert np.abs(pixels(pictures[1]) - pixels(alone)).max() <= 1
     assert np.abs(pixels(pictures[4]) - pixels(alone)).max() <= 1
 
@@ -128,7 +128,7 @@ def test_a_photo_lends_its_style(variational: Pipeline, tmp_path: Path) -> None:
     photo.save(tmp_path / "photo.png")
     (picture,) = variational(street(), style=photo)
     style = variational.encode(tmp_path / "photo.png")
-    assert style.latent.shape == (1, 8)
+    assert style.values.shape == (1, 8)
     assert np.array_equal(pixels(picture), pixels(variational(street(), style=style)[0]))
     with pytest.raises(DataError, match=r"missing\.jpg"):
         variational(street(), style=tmp_path / "missing.jpg")
@@ -138,7 +138,8 @@ def test_a_photo_lends_its_style(variational: Pipeline, tmp_path: Path) -> None:
     ("style", "samples", "found"),
     [
         (3.5, 1, "not a float"),
-        (Style(torch.zeros(1, 5)), 1, "5 dimensions"),
+        (Style(torch.zeros(1, 5)), 1, r"the style is \[1, 5\], this model takes \[styles, 8\]"),
+        (Style(torch.zeros(1, 2, 8)), 1, "of the kind 'codes', this model takes 'latent'"),
         (Style(torch.zeros(1, 8)), 2, "one of the two"),
         (None, 0, "samples is 0"),
     ],

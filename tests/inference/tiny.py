@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segscape.labels import LABEL_SETS
 from segscape.layout import Layout
-from segscape.models.generator import Generator, GeneratorConfig
+from segscape.models.generator import Generator, LatentStyleConfig
 from segscape.nn import CLADE, SPADE, ResidualBlock
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.position import PositionRule
@@ -20,7 +20,7 @@ CAMVID = LABEL_SETS["camvid"]
 WIDTHS = (6, 6, 4)
 
 
-class TinyConfig(GeneratorConfig):
+class TinyConfig(LatentStyleConfig):
     model: str = "tiny"
     norms: tuple[Literal["spade", "clade"], Literal["spade", "clade"]] = ("clade", "clade")
     position: Literal["feature", "modulation"] | None = None
@@ -68,7 +68,7 @@ class Tiny(Generator):
         height, width = layout.size
         x = self.stem(layout.semantic_map((height // 4, width // 4), edges=self.config.use_instances))
         if self.style is not None and style is not None:
-            x = x + self.style(style.latent)[:, :, None, None]
+            x = x + self.style(style.values)[:, :, None, None]
         for block in self.blocks:
             x = block(self.up(x), layout, style)
         return torch.tanh(self.to_rgb(x))
@@ -102,7 +102,7 @@ def random_inputs(model: Generator, batch: int, size: tuple[int, int], seed: int
     config, generator = model.config, torch.Generator().manual_seed(seed)
     shape = (batch, size[0] // 4, size[1] // 4)
     ids = torch.randint(0, 10**6, shape, generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    style = None if config.latent_dim is None else Style.sample(batch, config.latent_dim, generator)
+    style = None if config.style_shape is None else Style.sample(batch, config.style_shape, generator)
     return Layout(ids % config.labels.num_classes, config.labels, ids), style
 
 
@@ -115,5 +115,5 @@ def feeds(layout: Layout, style: Style | None, model: Generator) -> dict[str, Te
     if config.encoding_rule is not None:
         found["position"] = layout.position(rule=config.encoding_rule)
     if style is not None:
-        found["latent"] = style.latent
+        found["style"] = style.values
     return found

@@ -30,7 +30,7 @@ def test_header_and_classes() -> None:
 def test_inputs_and_training() -> None:
     model = create_model("spade", labels=3, image_size=(32, 32), base_channels=1, use_instances=True, latent_dim=8)
     card = model_card(model, TrainingFacts(1234, "images: 1234", {"FID": 12.3456}, samples=True))
-    assert "a label map, an instance map, a style of 8 numbers" in card
+    assert "a label map, an instance map, a style (latent, 8 numbers)" in card
     assert "on 1,234 images" in card and "| FID | 12.35 |" in card and "```yaml\nimages: 1234\n```" in card
     assert "(samples.png)" in card and "license" not in header(card)
 

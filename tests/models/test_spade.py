@@ -110,8 +110,9 @@ def test_other_precision() -> None:
 def test_variational_model() -> None:
     model = small("clade", latent_dim=8, image_size=(64, 32))
     given = layout((64, 32))
-    mean, log_variance = model.encode(torch.rand(2, 3, 64, 32) * 2 - 1)
-    assert mean.shape == log_variance.shape == (2, 8)
+    encoded = model.encode(torch.rand(2, 3, 64, 32) * 2 - 1, given)
+    assert encoded.log_variance is not None
+    assert encoded.mean.values.shape == encoded.log_variance.shape == (2, 8)
     one, other = (Style.sample(2, 8, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert torch.equal(model(given, one), model(given, one))
     assert not torch.allclose(model(given, one), model(given, other))
@@ -144,7 +145,7 @@ def test_style_for_a_model_without() -> None:
     with pytest.raises(StyleError, match="built without latent_dim"):
         small()(layout(), Style(torch.zeros(2, 8)))
     with pytest.raises(StyleError, match="built without latent_dim"):
-        small().encode(torch.zeros(1, 3, 64, 64))
+        small().encode(torch.zeros(1, 3, 64, 64), layout())
 
 
 @pytest.mark.parametrize("shape", [(2, 9), (1, 8)])

@@ -63,7 +63,7 @@ def test_takes_a_norm_from_elsewhere() -> None:
     class StyleShift(ConditionalNorm):
         def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
             assert style is not None
-            shifted: Tensor = self.statistics(x) + style.latent.mean()
+            shifted: Tensor = self.statistics(x) + style.values.mean()
             return shifted
 
     block = ResidualBlock(3, 3, partial(StyleShift, statistics="instance"))

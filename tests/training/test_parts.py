@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from segscape.data.view import TrainingOrder
+from segscape.discriminators import Judgement
 from segscape.errors import RecipeError
 from segscape.labels import LabelSet
 from segscape.layout import Layout
@@ -32,10 +33,10 @@ def test_parts_are_the_batch_and_agree_with_the_order_of_reading(accumulate: int
 
 
 def test_noise_depends_on_the_number_only() -> None:
-    together = style_noise(3, range(5), 4)
-    assert torch.equal(together[1::2], style_noise(3, [1, 3], 4))
-    assert not torch.equal(together, style_noise(4, range(5), 4))
-    assert abs(style_noise(0, range(2000), 4).std() - 1) < 0.03
+    together = style_noise(3, range(5), (4,))
+    assert torch.equal(together[1::2], style_noise(3, [1, 3], (4,)))
+    assert not torch.equal(together, style_noise(4, range(5), (4,)))
+    assert abs(style_noise(0, range(2000), (2, 2)).std() - 1) < 0.03
 
 
 @pytest.mark.parametrize("shape", [(8, 4, 3, 3), (8, 4, 1, 1), (1, 4, 3, 3), (8, 1, 3, 3), (3, 4), (5,), ()])
@@ -96,8 +97,8 @@ def divergence(samples: int | str, parts: list[slice]) -> float:
 
 
 class _Judge(nn.Module):
-    def forward(self, layout: Layout, image: Tensor, augment: object = None) -> list[list[Tensor]]:
-        return [[image, image.mean((1, 2, 3))]]
+    def forward(self, layout: Layout, image: Tensor, augment: object = None) -> Judgement:
+        return Judgement([image.mean((1, 2, 3))], [[image]])
 
 
 def test_the_weight_of_the_divergence() -> None:

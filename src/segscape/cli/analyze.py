@@ -83,6 +83,46 @@ def modulation(
         print(f"\n{len(figures)} figures, analysis.json and report.md in {out.resolve()}")
 
 
+@analyze.command()
+def attention(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder or Hugging Face id of a ca2-sis model.")],
+    layout: Annotated[Path, typer.Argument(metavar="LAYOUT", help="A label map.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and attention.json.")],
+    photo: Annotated[
+        Path | None, typer.Option(help="Photo whose styles are looked at; without it, all classes have a neutral one.")
+    ] = None,
+    photo_layout: Annotated[
+        Path | None, typer.Option(help="Label map of the photo, where it is not the photo of LAYOUT.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print attention.json in place of the table.")] = False,
+) -> None:
+    """Draw at which class's style code each pixel looked, in every block of a CA2-SIS model."""
+    if photo_layout is not None and photo is None:
+        raise SegscapeError("--photo-layout is the label map of a photo: give --photo, too.")
+    prepare_folder(out)
+
+    from segscape.evaluation.modulation.attention import analyse_attention, write_attention
+    from segscape.evaluation.modulation.attention import as_json as numbers
+    from segscape.extras import require
+    from segscape.inference import Pipeline
+
+    require("matplotlib", "eval")
+    pipeline = Pipeline.from_pretrained(model, device)
+    shown = pipeline.read_layout(layout).resize(pipeline.model.config.image_size).to(pipeline.device)
+    style = None if photo is None else pipeline.encode(photo, photo_layout or layout).to(pipeline.device)
+    blocks = analyse_attention(pipeline.model, shown, style)
+    figures = write_attention(blocks, shown, out)
+    if as_json:
+        print(json.dumps(numbers(blocks, shown), indent=1, ensure_ascii=False))
+        return
+    print("block  size     weight on own class  looks most at own class")
+    for number, block in enumerate(blocks):
+        size = f"{block.size[0]}x{block.size[1]}"
+        print(f"{number:<7}{size:<9}{block.own_weight:<21.1%}{block.own_share:.1%}")
+    print(f"\n{len(figures)} figures and attention.json in {out.resolve()}")
+
+
 def _layouts(dataset: FileDataset, count: int) -> Iterator[Layout]:
     """`count` layouts, evenly spread over the data."""
     from tqdm import tqdm

@@ -52,7 +52,7 @@ def convert(
     from safetensors.torch import save_file
 
     from segscape.files import write_atomically
-    from segscape.models.convert import convert_checkpoint, convert_discriminator
+    from segscape.models.conversion import convert_checkpoint, convert_discriminator
 
     classes = parse_labels(labels)
     model = convert_checkpoint(

@@ -62,13 +62,19 @@ def _describe(generator: Generator, title: str) -> None:
         "training size": f"{height}x{width} (height x width)",
         "other sizes": "resized" if config.fixed_size else f"yes, padded to multiples of {config.size_multiple}",
         "instance maps": "needed" if config.use_instances else "not used",
-        "styles": f"global, {config.latent_dim} dimensions" if config.latent_dim else "none",
+        "styles": _styles(config),
         "labels": f"{config.labels.name}, {config.labels.num_classes} classes",
         "options": ", ".join(f"{name}={value}" for name, value in _own_options(config).items()),
     }
     print(f"{config.model} ({title})")
     for name, value in rows.items():
         print(f"  {name:<15}{value}")
+
+
+def _styles(config: GeneratorConfig) -> str:
+    if config.style_shape is None:
+        return "none"
+    return f"{config.style_kind}, {' x '.join(map(str, config.style_shape))} numbers"
 
 
 def _own_options(config: GeneratorConfig) -> dict[str, object]:

@@ -33,8 +33,6 @@ Mode = Literal[
 ]
 Side = Annotated[int, Field(ge=1)]
 
-MULTIPLE_OF_NONE = 32  # mode "none" rounds each side to a multiple of this
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -58,13 +56,14 @@ class Preprocess(BaseModel):
         mode: `resize_and_crop` resizes to `load_size` (aspect not kept) and crops; `scale_width` and
             `scale_shortside` make the width or the short side `load_size` and keep the aspect, with
             `_and_crop` they crop afterwards; `crop` only crops (outside the image: zeros); `fixed` resizes to
-            `crop_size`; `none` resizes each side to the nearest multiple of 32.
+            `crop_size`; `none` resizes each side to the nearest multiple of `multiple`.
         load_size: side, or (height, width), to resize to before the crop; one number for the `scale` modes.
         crop_size: side, or (height, width), of the result of `crop`, `fixed` and the modes that end in
             `_and_crop`.
         flip: mirror half of the samples.
         official_shortside: resize in the `scale_shortside` modes as the official code does: only the long
             side is scaled, by load_size / short side, and the short side keeps its raw length.
+        multiple: of the sides in the mode `none`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +73,7 @@ class Preprocess(BaseModel):
     crop_size: Side | tuple[Side, Side] | None = None
     flip: bool = False
     official_shortside: bool = False
+    multiple: Side = 32
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Preprocess:
@@ -103,7 +103,7 @@ class Preprocess(BaseModel):
         if self.mode == "crop":
             return raw_size
         if self.mode == "none":
-            return _nearest_multiple(height), _nearest_multiple(width)
+            return _nearest_multiple(height, self.multiple), _nearest_multiple(width, self.multiple)
         if self.mode == "fixed":
             return _pair(self.crop_size)
         if self.mode == "resize_and_crop":
@@ -201,5 +201,5 @@ def _scale(size: tuple[int, int], factor: float, window: tuple[int, int]) -> tup
     return height, width
 
 
-def _nearest_multiple(side: int) -> int:
-    return max(1, round(side / MULTIPLE_OF_NONE)) * MULTIPLE_OF_NONE
+def _nearest_multiple(side: int, multiple: int) -> int:
+    return max(1, round(side / multiple)) * multiple

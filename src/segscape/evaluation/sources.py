@@ -18,7 +18,7 @@ from segscape.evaluation.fidelity.reference import read_resized
 from segscape.evaluation.protocol import Protocol
 from segscape.inference import Pipeline
 from segscape.label_files import read_image
-from segscape.layout import Size
+from segscape.layout import Layout, Size
 from segscape.position import PositionRule
 from segscape.style import Style
 
@@ -59,7 +59,7 @@ class ModelPictures:
         self.model, self.device = pipeline.model, pipeline.device
         self.protocol = protocol
         self.title = title
-        self.multimodal = self.model.config.latent_dim is not None
+        self.multimodal = self.model.config.variational
         self.position_rule = self.model.config.encoding_rule
 
     def require_size(self, size: Size) -> None:
@@ -90,7 +90,7 @@ class ModelPictures:
 
     def _pictures(self, batch: Batch, indices: Sequence[int], part: slice, draw: int) -> Pictures:
         layout = batch.layout[part].to(self.device)
-        images = self.model(layout, self._style(batch.images[part], indices[part], draw))
+        images = self.model(layout, self._style(layout, batch.images[part], indices[part], draw))
         if not torch.isfinite(images).all():  # 8 bits would turn them into black pixels
             raise EvaluationError(
                 f"{self.title} gave values that are not finite for {batch.names[part][0]!r}: its weights are "
@@ -98,15 +98,16 @@ class ModelPictures:
             )
         return self.protocol.quantize(images)
 
-    def _style(self, photos: Tensor, indices: Sequence[int], draw: int) -> Style | None:
-        dimensions = self.model.config.latent_dim
-        if dimensions is None:
+    def _style(self, layout: Layout, photos: Tensor, indices: Sequence[int], draw: int) -> Style | None:
+        config, shape = self.model.config, self.model.config.style_shape
+        if config.style_kind is None:
             return None
-        noise = torch.cat([_noise(self.protocol.seed, index, draw, dimensions) for index in indices]).to(self.device)
-        if self.protocol.style == "prior":
-            return Style(noise)
-        mean, log_variance = self.model.encode(photos.to(self.device))
-        return Style(mean + (log_variance / 2).exp() * noise)
+        noise = None
+        if config.variational and shape is not None:
+            noise = torch.cat([_noise(self.protocol.seed, index, draw, shape) for index in indices]).to(self.device)
+        if self.protocol.style == "photo":
+            return self.model.encode(photos.to(self.device), layout).draw(noise)
+        return None if noise is None else Style(noise)
 
 
 class FolderPictures:
@@ -145,7 +146,7 @@ class FolderPictures:
         return np.stack([read_resized(self.files[index], self.size) for index in indices])
 
 
-def _noise(seed: int, index: int, draw: int, dimensions: int) -> Tensor:
-    """`[1, D]` from N(0, 1), a function of the three numbers."""
+def _noise(seed: int, index: int, draw: int, shape: Sequence[int]) -> Tensor:
+    """`[1, *shape]` from N(0, 1), a function of the three numbers."""
     key = int(np.random.SeedSequence([seed, index, draw]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.randn(1, dimensions, generator=torch.Generator().manual_seed(key))
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(key))

@@ -22,9 +22,10 @@ from segscape.inference.folding import FastResidualBlock, plain_convolution
 from segscape.layout import Layout
 from segscape.models.generator import Generator
 from segscape.models.spade import SPADEGenerator
+from segscape.nn.normed_convolution import NormedConvolution
 from segscape.nn.residual import ResidualBlock
-from segscape.nn.spectral import SpectralNormConv2d
-from segscape.style import Style
+from segscape.nn.spectral import SpectralNorm
+from segscape.style import Style, StyleDistribution
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -49,9 +50,13 @@ class AcceleratedGenerator(Generator):
         return cast(Tensor, self.network(layout, style)).float()
 
     @torch.no_grad()
-    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
         """As the plain generator; the encoder works in float32."""
-        return self.network.encode(image)
+        return self.network.encode(image, layout)
+
+    def sample_style(self, layout: Layout, generator: torch.Generator | None = None) -> Style | None:
+        """As the plain generator."""
+        return self.network.sample_style(layout, generator)
 
     def train(self, mode: bool = True) -> AcceleratedGenerator:
         """Raises ConfigError for training."""
@@ -89,11 +94,14 @@ def accelerate(model: Generator, precision: Precision = "float32") -> Accelerate
     for name, module in list(network.named_modules()):
         if isinstance(module, ResidualBlock):
             _replace(network, name, FastResidualBlock(module, doubled=False, strips=strips))
-        elif isinstance(module, SpectralNormConv2d):
+        elif isinstance(module, SpectralNorm):
             _replace(network, name, plain_convolution(module))
+    for module in network.modules():
+        if isinstance(module, NormedConvolution):
+            module.fold()
     kind: torch.dtype = getattr(torch, precision)
     for name, child in network.named_children():
-        if name != "encoder":
+        if name not in ("encoder", "style_encoder"):
             child.to(kind)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return AcceleratedGenerator(network)

@@ -38,11 +38,11 @@ from segscape.inference.folding import plain_convolution, running_statistics
 from segscape.inference.signature import Signature
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
-from segscape.models.generator import Generator
+from segscape.models.generator import Generator, GeneratorConfig
 from segscape.nn.clade import CLADE
 from segscape.nn.conditional import ConditionalNorm
 from segscape.nn.spade import SPADE
-from segscape.nn.spectral import SpectralNormConv2d
+from segscape.nn.spectral import SpectralNorm
 from segscape.style import Style
 
 TOLERANCE: Final = 1e-4
@@ -114,11 +114,11 @@ class GeneratorOfTensors(nn.Module):
         label_map: Tensor,
         instance_map: Tensor | None = None,
         position: Tensor | None = None,
-        latent: Tensor | None = None,
+        style: Tensor | None = None,
     ) -> Tensor:
         """Images `[N, 3, H, W]` in [-1, 1]; see `Signature.shapes` for the inputs."""
         layout = TracedLayout(label_map, self.generator.config.labels, instance_map, position)
-        return cast(Tensor, self.generator(layout, None if latent is None else Style(latent)))
+        return cast(Tensor, self.generator(layout, None if style is None else Style(style)))
 
 
 class SPADEByLookUp(ConditionalNorm):
@@ -205,7 +205,7 @@ def sign(model: Generator, size: Size | None = None) -> Signature:
         raise ConfigError("an accelerated model cannot be exported: export the model that it was made from.")
     if config.fixed_size:
         if size not in (None, config.image_size):
-            raise ConfigError(f"a model with a latent style has the fixed size {_cross(config.image_size)}: omit size.")
+            raise ConfigError(f"this model has the fixed size {_cross(config.image_size)}: omit size.")
         size = config.image_size
     if size is not None and (min(size) < 1 or any(side % config.size_multiple for side in size)):
         raise ConfigError(f"size {_cross(size)} is not a multiple of {config.size_multiple}, as this model needs.")
@@ -213,7 +213,7 @@ def sign(model: Generator, size: Size | None = None) -> Signature:
         "label_map": True,
         "instance_map": config.use_instances,
         "position": config.encoding_rule is not None,
-        "latent": config.latent_dim is not None,
+        "style": config.style_kind is not None,
     }
     return Signature(
         model=config.model,
@@ -223,8 +223,17 @@ def sign(model: Generator, size: Size | None = None) -> Signature:
         size=size,
         size_multiple=config.size_multiple,
         position_rule=config.encoding_rule,
-        latent_dim=config.latent_dim,
+        style_kind=config.style_kind,
+        style_shape=_style_shape(config, size),
     )
+
+
+def _style_shape(config: GeneratorConfig, size: Size | None) -> tuple[int | None, ...] | None:
+    """Of one image's style; a map has the sides of the layout."""
+    shape = config.style_shape
+    if shape is None or config.style_kind != "map":
+        return shape
+    return (shape[0], None, None) if size is None else (shape[0], *size)
 
 
 def fold(model: Generator) -> Generator:
@@ -233,7 +242,7 @@ def fold(model: Generator) -> Generator:
     if hasattr(network, "encoder"):
         del network.encoder  # no part of the forward pass
     for name, module in list(network.named_modules()):
-        if isinstance(module, SpectralNormConv2d):
+        if isinstance(module, SpectralNorm):
             network.set_submodule(name, plain_convolution(module))
         elif isinstance(module, SPADE):
             network.set_submodule(name, SPADEByLookUp(module))
@@ -258,11 +267,12 @@ def _trace(model: Generator, signature: Signature) -> ExportedProgram:
     example = _example(signature, 2, signature.size or (2 * multiple, 3 * multiple))
     longest = LARGEST_SIDE // multiple
     batch, sides = Dim("N"), {}
+    fixed = () if signature.style_kind == "map" else ("style",)
     if signature.size is None:  # sizes are traced as multiples, so that what is divided stays whole
         height, width = (Dim(name, min=1, max=longest) * multiple for name in ("h", "w"))
         sides = {-2: height, -1: width}
     dynamic = {
-        name: {0: batch, **({} if name == "latent" else {value.ndim + place: side for place, side in sides.items()})}
+        name: {0: batch, **({} if name in fixed else {value.ndim + place: side for place, side in sides.items()})}
         for name, value in example.items()
     }
     with torch.no_grad():
@@ -281,8 +291,9 @@ def _example(signature: Signature, batch: int, size: Size) -> Inputs:
     inputs = {"label_map": layout.label_map, "instance_map": ids}
     if signature.position_rule is not None:
         inputs["position"] = layout.position(rule=signature.position_rule)
-    if signature.latent_dim is not None:
-        inputs["latent"] = torch.randn(batch, signature.latent_dim, generator=generator)
+    if signature.style_shape is not None:
+        sides = [size[place - 1] if side is None else side for place, side in enumerate(signature.style_shape)]
+        inputs["style"] = torch.randn(batch, *sides, generator=generator)
     return {name: inputs[name] for name in signature.inputs}
 
 

@@ -20,7 +20,7 @@ from segscape.nn.conditional import ConditionalNorm
 from segscape.nn.modulated_activation import ChannelStatistics, modulated_activation
 from segscape.nn.residual import ResidualBlock
 from segscape.nn.spade import MAX_SHARE, SPADE, pattern_tables
-from segscape.nn.spectral import SpectralNormConv2d
+from segscape.nn.spectral import SpectralNorm, SpectralNormConv2d, SpectralNormConvTranspose2d
 from segscape.style import Style
 
 SLOPE: Final = 0.2
@@ -358,9 +358,12 @@ def fast_convolution(weight: Tensor, bias: Tensor | None, like: nn.Conv2d, strip
     return _convolution(weight, bias, like)
 
 
-def plain_convolution(convolution: SpectralNormConv2d) -> nn.Conv2d:
-    """The convolution that spectral normalisation stands for."""
-    return _convolution(*_weights(convolution), convolution)
+def plain_convolution(convolution: SpectralNorm) -> nn.Module:
+    """The convolution, or transposed one, that spectral normalisation stands for."""
+    if isinstance(convolution, SpectralNormConv2d):
+        return _convolution(*_weights(convolution), convolution)
+    plain: nn.Module = cast(SpectralNormConvTranspose2d, convolution).plain()
+    return plain
 
 
 def running_statistics(norm: ConditionalNorm) -> tuple[Tensor, Tensor] | None:

@@ -20,6 +20,7 @@ from segscape.position import PositionRule, intra_class_position
 Size = tuple[int, int]
 Array = npt.NDArray[Any]
 InstancesLike = str | Path | Array | None
+StyleShape = Sequence[int | None]
 
 
 @dataclass(frozen=True)
@@ -161,30 +162,42 @@ def missing_to_multiple(size: Size, multiple: int) -> Size:
     return height, width
 
 
-def require_latents(latent_dim: int | None, what: str) -> int:
-    """The dimensions of a model's latent; raises StyleError about `what` for a model that takes no style."""
-    if latent_dim is None:
+def require_style(shape: StyleShape | None, what: str) -> StyleShape:
+    """The shape of one image's style; raises StyleError about `what` for a model that takes no style."""
+    if shape is None:
         raise StyleError(
             f"this model takes no style, so {what} has no meaning: it gives one picture per layout "
-            "(models with styles are built with latent_dim)."
+            "(models with styles are built with latent_dim, or are systems such as sean)."
         )
-    return latent_dim
+    return shape
 
 
-def require_samples(samples: int, latent_dim: int | None, has_style: bool) -> None:
+def require_samples(samples: int, shape: StyleShape | None, has_style: bool) -> None:
     """Raise StyleError unless `samples` is a number of styles to draw: 1 where one is given or the model takes none."""
     if samples < 1:
         raise StyleError(f"samples is {samples}; it must be 1 or more.")
     if samples > 1 and has_style:
         raise StyleError("samples draws random styles and style gives them: use one of the two.")
     if samples > 1:
-        require_latents(latent_dim, f"samples={samples}")
+        require_style(shape, f"samples={samples}")
 
 
-def require_dimensions(found: int, latent_dim: int | None) -> None:
-    """Raise StyleError unless a style has the dimensions of the model's."""
-    if found != require_latents(latent_dim, "a Style"):
-        raise StyleError(f"the style has {found} dimensions, this model's have {latent_dim}.")
+def require_sides(shape: StyleShape) -> tuple[int, ...]:
+    """A style's shape with nothing left open; raises StyleError, since no random ones can be drawn otherwise."""
+    if any(side is None for side in shape):
+        raise StyleError("this model has no random styles: give the style, a map [S, channels, height, width].")
+    return tuple(side for side in shape if side is not None)
+
+
+def require_style_shape(found: Sequence[int], shape: StyleShape | None) -> None:
+    """Raise StyleError unless styles `[S, ...]` of the shape `found` are such as the model takes."""
+    wanted = require_style(shape, "a style")
+    fits = len(found) == 1 + len(wanted) and all(
+        want in (None, side) for side, want in zip(found[1:], wanted, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if side is None else str(side) for side in wanted)
+        raise StyleError(f"the style is {list(found)}, this model takes [styles, {expected}].")
 
 
 def as_array(values: Any) -> Array:

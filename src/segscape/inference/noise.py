@@ -7,6 +7,7 @@ both by the Box-Muller transform.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,26 +17,25 @@ _BLOCK = 16
 _LARGEST_SEED = 2**32  # of the Mersenne Twister; PyTorch drops the higher bits of a seed, too
 
 
-def seeded_normal(count: int, dimensions: int, seed: int | None) -> NDArray[np.float32]:
+def seeded_normal(shape: tuple[int, ...], seed: int | None) -> NDArray[np.float32]:
     """Draw from N(0, 1).
 
     Args:
-        count: rows.
-        dimensions: columns.
-        seed: the values are those of `torch.randn(count, dimensions)` with a CPU generator of this seed, to some 1e-6;
+        shape: of the result.
+        seed: the values are those of `torch.randn(shape)` with a CPU generator of this seed, to some 1e-6;
             None draws others each time.
 
     Returns:
-        float32 `[count, dimensions]`.
+        float32 of this shape.
     """
     if seed is None:
-        return np.random.default_rng().standard_normal((count, dimensions), dtype=np.float32)
+        return np.random.default_rng().standard_normal(shape, dtype=np.float32)
     twister = np.random.MT19937()
     # PyTorch expands a seed as NumPy's legacy class does
     twister.state = np.random.RandomState(seed % _LARGEST_SEED).get_state(legacy=False)  # type: ignore[assignment]
-    amount = count * dimensions
+    amount = math.prod(shape)
     values = (_in_blocks if amount >= _BLOCK else _in_pairs)(amount, twister.random_raw)
-    return values.astype(np.float32).reshape(count, dimensions)
+    return values.astype(np.float32).reshape(shape)
 
 
 def _in_blocks(amount: int, bits: Callable[[int], NDArray[np.uint64]]) -> NDArray[np.float32]:

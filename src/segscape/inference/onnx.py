@@ -20,12 +20,13 @@ from segscape.inference.inputs import (
     missing_to_multiple,
     pair_with_instances,
     read_arrays,
-    require_dimensions,
     require_instances,
-    require_latents,
     require_same_classes,
     require_samples,
+    require_sides,
     require_size,
+    require_style,
+    require_style_shape,
 )
 from segscape.inference.noise import seeded_normal
 from segscape.inference.signature import Signature
@@ -66,11 +67,6 @@ class OnnxPipeline:
         """The label set that the model was trained with."""
         return self.signature.labels
 
-    @property
-    def latent_dim(self) -> int | None:
-        """Dimensions of the model's style latent; None for a model that gives one picture per layout."""
-        return self.signature.latent_dim
-
     def __call__(
         self,
         layouts: LayoutLike | Sequence[LayoutLike],
@@ -90,8 +86,8 @@ class OnnxPipeline:
             layouts: one or a list of: the path of a label map file, an integer array `[H, W]`, a layout that
                 `read_layout` gave, or a `segscape.Layout`.
             seed: of the random styles, which are those that `Pipeline` draws from the same seed.
-            style: None draws random styles if the model has any; an array float `[S, D]` or a `segscape.Style` of S
-                latents gives S pictures of each layout.
+            style: None draws random styles; an array float `[S, ...]` in the signature's `style_shape`, or a
+                `segscape.Style` for S images, gives S pictures of each layout.
             size: (height, width) to resize the layouts to first, nearest neighbour.
             samples: how many random styles to draw for each layout.
             instance_maps: for paths and arrays: the path or array `[H, W]` of each one's instance map.
@@ -104,16 +100,16 @@ class OnnxPipeline:
             LayoutError: other classes, or no instance map where the model needs one.
             StyleError: a style of a wrong kind or length, or for a model that takes none.
         """
-        latents = self._latents(style, samples, seed)
+        styles = self._styles(style, samples, seed)
         read = [self.read_layout(item, instances) for item, instances in pair_with_instances(layouts, instance_maps)]
-        return [picture for layout in read for picture in self._pictures(layout, latents, size)]
+        return [picture for layout in read for picture in self._pictures(layout, styles, size)]
 
     def encode(self, photo: object) -> Any:
         """Raises StyleError: encoders are not exported."""
-        require_latents(self.latent_dim, "a reference photo")
+        require_style(self.signature.style_shape, "a reference photo")
         raise StyleError(
             "an exported model has no style encoder: encode the photo with the model it was made from "
-            "(Pipeline.encode) and give style=latents."
+            "(Pipeline.encode) and give the style."
         )
 
     def read_layout(self, label_map: LayoutLike, instance_map: InstancesLike = None) -> LayoutArrays:
@@ -138,38 +134,37 @@ class OnnxPipeline:
             return layout.with_position(rule)
         return layout
 
-    def _latents(self, style: Any, samples: int, seed: int | None) -> Array | None:
-        """The latents float32 `[S, D]` of the pictures of each layout; None for a model without."""
-        require_samples(samples, self.latent_dim, style is not None)
+    def _styles(self, style: Any, samples: int, seed: int | None) -> Array | None:
+        """The styles float32 `[S, ...]` of the pictures of each layout; None for a model without."""
+        shape = self.signature.style_shape
+        require_samples(samples, shape, style is not None)
         if style is None:
-            return None if self.latent_dim is None else seeded_normal(samples, self.latent_dim, seed)
+            return None if shape is None else seeded_normal((samples, *require_sides(shape)), seed)
         if isinstance(style, (str, Path, Image.Image)):
             self.encode(style)
-        latents = getattr(style, "latent", style)
-        if not hasattr(latents, "ndim"):
-            raise StyleError(f"a style is an array [S, D] of latents or a Style, not a {type(style).__name__}.")
-        if latents.ndim != 2:
-            raise StyleError(f"a style latent must be [N, D], found the shape {tuple(latents.shape)}.")
-        require_dimensions(latents.shape[1], self.latent_dim)
-        return as_array(latents).astype(np.float32)
+        values = getattr(style, "values", style)
+        if not hasattr(values, "ndim"):
+            raise StyleError(f"a style is an array [S, ...] or a Style, not a {type(style).__name__}.")
+        require_style_shape(values.shape, shape)
+        return as_array(values).astype(np.float32)
 
-    def _pictures(self, layout: LayoutArrays, latents: Array | None, size: Size | None) -> list[Image.Image]:
+    def _pictures(self, layout: LayoutArrays, styles: Array | None, size: Size | None) -> list[Image.Image]:
         if size is not None:
             require_size(size)
             layout = layout.resize(size)
         height, width = layout.size
-        batches = [self.run(feeds) for feeds in self.inputs(layout, latents)]
+        batches = [self.run(feeds) for feeds in self.inputs(layout, styles)]
         images = np.stack(batches, axis=1).reshape(-1, *batches[0].shape[1:])  # [N * S, 3, H', W']
         if self.signature.size is None:
             return _to_pictures(images[..., :height, :width])
         return [picture.resize((width, height), Image.Resampling.BICUBIC) for picture in _to_pictures(images)]
 
-    def inputs(self, layout: LayoutArrays, latents: Array | None = None) -> list[dict[str, Array]]:
+    def inputs(self, layout: LayoutArrays, styles: Array | None = None) -> list[dict[str, Array]]:
         """What the model is fed for a layout of N maps that `read_layout` gave.
 
         Args:
             layout: is padded or resized to a size that the model takes.
-            latents: float32 `[S, D]` if the model reads styles.
+            styles: float32 `[S, ...]` if the model reads styles.
 
         Returns:
             The arrays by input name, once for each of the S styles, or once for a model without styles.
@@ -177,9 +172,9 @@ class OnnxPipeline:
         fitted = self._fitted(layout)
         given = {"label_map": fitted.label_map, "instance_map": fitted.instance_map, "position": fitted.position}
         feeds = {key: array for key, array in given.items() if array is not None and key in self.signature.inputs}
-        if latents is None:
+        if styles is None:
             return [feeds]
-        return [{**feeds, "latent": np.tile(latent, (len(fitted.label_map), 1))} for latent in latents]
+        return [{**feeds, "style": np.repeat(style[None], len(fitted.label_map), axis=0)} for style in styles]
 
     def run(self, inputs: dict[str, Array]) -> Array:
         """The model's output, float32 `[N, 3, H, W]` in [-1, 1], for one of the `inputs`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,12 @@ from segscape.inference.inputs import (
     missing_to_multiple,
     pair_with_instances,
     read_arrays,
-    require_dimensions,
     require_instances,
-    require_latents,
     require_same_classes,
     require_samples,
     require_size,
+    require_style,
+    require_style_shape,
 )
 from segscape.label_files import read_image
 from segscape.labels import LabelSet
@@ -37,7 +37,24 @@ from segscape.models.generator import Generator
 from segscape.style import Style
 
 LayoutLike = Layout | str | Path | npt.NDArray[Any]
-StyleLike = Style | str | Path | Image.Image
+PhotoLike = str | Path | Image.Image
+
+
+class Reference(NamedTuple):
+    """A photo that lends its style, with its label map, which models with a style for each class or place need.
+
+    Attributes:
+        photo: the picture or its path.
+        label_map: in the model's label set: a path, an integer array `[H, W]`, or a `Layout` of one.
+        instance_map: where the model needs one.
+    """
+
+    photo: PhotoLike
+    label_map: LayoutLike
+    instance_map: InstancesLike = None
+
+
+StyleLike = Style | PhotoLike | Reference
 
 SHIPPED_MODEL = Path(__file__).parents[1] / "assets"
 """The folder of the model that comes with Segscape."""
@@ -100,18 +117,13 @@ class Pipeline:
         """The label set that the model was trained with."""
         return self.model.config.labels
 
-    @property
-    def latent_dim(self) -> int | None:
-        """Dimensions of the model's style latent; None for a model that gives one picture per layout."""
-        return self.model.config.latent_dim
-
     @torch.inference_mode()
     def __call__(
         self,
         layouts: LayoutLike | Sequence[LayoutLike],
         *,
         seed: int | None = None,
-        style: StyleLike | None = None,
+        style: StyleLike | Mapping[str, StyleLike] | None = None,
         size: Size | None = None,
         samples: int = 1,
         instance_maps: InstancesLike | Sequence[InstancesLike] = None,
@@ -125,8 +137,10 @@ class Pipeline:
             layouts: one or a list of: a `Layout`, the path of a label map file, an integer array `[H, W]`
                 (files and arrays are read with the model's label set).
             seed: of the random styles; every layout gets the same ones, whatever its place in the list.
-            style: None draws random styles if the model has any; a `Style` of S latents gives S pictures of
-                each layout; a photo (PIL image or path) lends its own style.
+            style: None draws random styles if the model has any; a `Style` for S images gives S pictures of each
+                layout; a photo, or a `Reference` with its label map, lends its own style; for models with a code for
+                each class, a mapping from class names to these takes each class from its own, and the rest as with
+                None.
             size: (height, width) to resize the layouts to first, nearest neighbour.
             samples: how many random styles to draw for each layout.
             instance_maps: for paths and arrays: the path or array `[H, W]` of each one's instance map.
@@ -140,29 +154,81 @@ class Pipeline:
             StyleError: a style of a wrong kind or length, or for a model that takes none.
             DataError: the reference photo cannot be read.
         """
-        styles = self._styles(style, samples, seed)
+        require_samples(samples, self.model.config.style_shape, style is not None and not isinstance(style, Mapping))
+        given = self.style(style) if style is not None and not isinstance(style, Mapping) else None
+        by_class = {name: self.style(item) for name, item in style.items()} if isinstance(style, Mapping) else {}
         read = [self.read_layout(item, instances) for item, instances in pair_with_instances(layouts, instance_maps)]
         prepared = [self._sized(layout, size) for layout in read]
-        return [picture for layout in prepared for picture in self._pictures(layout, styles)]
+        pictures = []
+        for layout in prepared:
+            fitted = self._fitted(layout)
+            styles = self.sample_styles(fitted, samples, seed) if given is None else [one for one in given]
+            pictures += self._pictures(layout.size, fitted, [self._with_classes(one, by_class) for one in styles])
+        return pictures
 
-    def encode(self, photo: str | Path | Image.Image) -> Style:
-        """The style of a photo: the mean that the model's encoder finds, one latent.
+    def style(self, item: StyleLike) -> Style:
+        """A `Style` as it is, checked against the model, or that of a photo; raises as `encode`."""
+        if isinstance(item, Style):
+            self._require_style(item)
+            return item
+        if isinstance(item, Reference):
+            return self.encode(*item)
+        if isinstance(item, (str, Path, Image.Image)):
+            return self.encode(item)
+        raise StyleError(
+            f"a style is a Style, a Reference, a PIL image, or the path of a photo, not a {type(item).__name__}."
+        )
+
+    def encode(
+        self, photo: PhotoLike, label_map: LayoutLike | None = None, instance_map: InstancesLike = None
+    ) -> Style:
+        """The style of a photo, as the model's encoder finds it; of a distribution, the mean.
 
         The photo is resized to the training size (bicubic, aspect not kept), as in training.
 
+        Args:
+            photo: the picture or its path.
+            label_map: the photo's label map, for models with a style for each class or place.
+            instance_map: where the model needs one.
+
         Raises:
-            StyleError: the model takes no style.
+            StyleError: the model takes no style, or needs the label map.
+            LabelMapError, LayoutError: the label map is none of the model's label set.
             DataError: the file cannot be read.
         """
-        require_latents(self.latent_dim, "a reference photo")
+        config = self.model.config
+        require_style(config.style_shape, "a reference photo")
         if not isinstance(photo, Image.Image):
             photo = Image.fromarray(read_image(photo))
-        height, width = self.model.config.image_size
+        height, width = config.image_size
         pixels = np.asarray(photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
         image = image_tensor(pixels).to(self.device)
+        if label_map is not None:
+            layout = self.read_layout(label_map, instance_map).resize(config.image_size)
+        elif config.style_kind == "latent":  # its encoder does not look at the layout
+            layout = Layout(torch.zeros(1, height, width, dtype=torch.long), self.labels)
+        else:
+            each = "class" if config.style_kind == "codes" else "place"
+            raise StyleError(
+                f"this {config.model} model takes a style for each {each}, so a photo needs its label map: give "
+                "Reference(photo, label_map)."
+            )
         with torch.inference_mode(False), torch.no_grad():  # so that the style can be optimised further
-            mean, _ = self.model.encode(image.unsqueeze(0))
-        return Style(mean.cpu())
+            return self.model.encode(image.unsqueeze(0), layout.to(self.device)).mean.to("cpu")
+
+    def sample_styles(self, layout: Layout, count: int = 1, seed: int | None = None) -> list[Style | None]:
+        """Random styles for a layout, each for all its maps; of a model without, `count` times the neutral one (None).
+
+        Args:
+            layout: one that the model can use.
+            count: how many.
+            seed: repeats them.
+        """
+        config = self.model.config
+        source = None if seed is None else torch.Generator().manual_seed(seed)
+        if config.variational and config.style_shape is not None:
+            return list(Style.sample(count, config.style_shape, source))
+        return [self.model.sample_style(layout, source) for _ in range(count)]
 
     def read_layout(self, label_map: LayoutLike, instance_map: InstancesLike = None) -> Layout:
         """One layout from a file, an array `[H, W]` or a `Layout`, checked against the model's label set.
@@ -185,18 +251,23 @@ class Pipeline:
         labels, instances = read_arrays(label_map, instance_map, self.labels)
         return Layout.from_array(labels, self.labels, instances)
 
-    def _styles(self, style: StyleLike | None, samples: int, seed: int | None) -> Tensor | None:
-        """The latents `[S, D]` of the pictures of each layout; None for a model without."""
-        require_samples(samples, self.latent_dim, style is not None)
-        if style is None:
-            return None if self.latent_dim is None else _draw(samples, self.latent_dim, seed).latent
-        if isinstance(style, (str, Path, Image.Image)):
-            return self.encode(style).latent
-        if not isinstance(style, Style):
-            kind = type(style).__name__
-            raise StyleError(f"a style is a Style, a PIL image, or the path of a photo, not a {kind}.")
-        require_dimensions(style.latent.shape[1], self.latent_dim)
-        return style.latent
+    def _require_style(self, style: Style) -> None:
+        config = self.model.config
+        shape = require_style(config.style_shape, "a style")
+        if style.kind != config.style_kind:
+            raise StyleError(f"the style is of the kind {style.kind!r}, this model takes {config.style_kind!r}.")
+        require_style_shape(style.values.shape, (shape[0], None, None) if style.kind == "map" else shape)
+
+    def _with_classes(self, base: Style | None, by_class: Mapping[str, Style]) -> Style | None:
+        """The style with the codes of some classes, by name, taken from others."""
+        if not by_class:
+            return base
+        if self.model.config.style_kind != "codes":
+            raise StyleError("this model has no style of its own for each class: give one style, not one per class.")
+        style = base or self.model.neutral_style(1).to("cpu")
+        for name, other in by_class.items():
+            style = style.replace_classes(other, [self.labels.index(name)])
+        return style
 
     def _sized(self, layout: Layout, size: Size | None) -> Layout:
         rule = self.model.config.encoding_rule
@@ -207,13 +278,15 @@ class Pipeline:
         require_size(size)
         return layout.resize(size)
 
-    def _pictures(self, layout: Layout, latents: Tensor | None) -> list[Image.Image]:
-        """The pictures of one `Layout` of N maps with S styles: N * S of them, map by map."""
-        height, width = layout.size
-        fitted = self._fitted(layout)
-        styles = [None] if latents is None else [Style(latent.expand(layout.batch_size, -1)) for latent in latents]
+    def _pictures(self, size: Size, layout: Layout, styles: Sequence[Style | None]) -> list[Image.Image]:
+        """The pictures, of a (height, width), of a fitted `Layout` of N maps in S styles: N * S of them, map by map."""
+        height, width = size
+        count = layout.batch_size
         try:
-            batches = [self.model(fitted, style).float() for style in styles]
+            batches = [
+                self.model(layout, None if style is None else style.to(self.device).expand(count)).float()
+                for style in styles
+            ]
         except torch.OutOfMemoryError:
             raise LayoutError(
                 f"a layout of {height}x{width} does not fit into the memory of {self.device}: "
@@ -254,9 +327,3 @@ def choose_device(name: str | torch.device) -> torch.device:
             f"the device {str(name)!r} is unknown or not on this machine: use auto, cpu, cuda, cuda:0 or mps."
         ) from None
     return device
-
-
-def _draw(count: int, latent_dim: int, seed: int | None) -> Style:
-    if seed is None:
-        return Style.sample(count, latent_dim)
-    return Style.sample(count, latent_dim, torch.Generator().manual_seed(seed))

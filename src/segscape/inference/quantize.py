@@ -26,6 +26,7 @@ import numpy as np
 from segscape.errors import ConfigError
 from segscape.extras import require
 from segscape.files import write_atomically
+from segscape.inference.inputs import require_sides
 from segscape.inference.noise import seeded_normal
 from segscape.inference.onnx import LayoutLike, OnnxPipeline
 
@@ -103,8 +104,9 @@ def quantize(onnx_path: str | Path, out_path: str | Path, layouts: Iterable[Layo
 def _feeds(pipeline: OnnxPipeline, item: LayoutLike, number: int) -> Feeds:
     """The model's inputs for one layout, with a random style if it has any."""
     layout = pipeline.read_layout(item).resize(tuple(pipeline.signature.config["image_size"]))
-    latents = None if pipeline.latent_dim is None else seeded_normal(1, pipeline.latent_dim, number)
-    return pipeline.inputs(layout, latents)[0]
+    shape = pipeline.signature.style_shape
+    styles = None if shape is None else seeded_normal((1, *require_sides(shape)), number)
+    return pipeline.inputs(layout, styles)[0]
 
 
 def _ranges(quantization: Any, path: Path, feeds: list[Feeds]) -> Any:

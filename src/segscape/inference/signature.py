@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
@@ -13,7 +13,9 @@ from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
 from segscape.position import PositionRule
 
-FORMAT: Final = 1
+StyleKind = Literal["latent", "codes", "map"]
+
+FORMAT: Final = 2
 """Version of the metadata; raised when an older Segscape could misread a newer file."""
 
 PREFIX: Final = "segscape."
@@ -30,11 +32,12 @@ class Signature(BaseModel):
         model: name of the system in the registry.
         labels: the label set of `label_map`.
         config: the rest of the model's configuration.
-        inputs: those that the model reads of `label_map`, `instance_map`, `position` and `latent`; see `shapes`.
+        inputs: those that the model reads of `label_map`, `instance_map`, `position` and `style`; see `shapes`.
         size: (height, width) of the layouts; None where any multiples of `size_multiple` will do.
         size_multiple: height and width are multiples of this.
         position_rule: how `position` is computed (`segscape.position`); None if it is no input.
-        latent_dim: dimensions of `latent`; None if it is no input.
+        style_kind: `latent`, `codes` or `map`; None if the model takes no style.
+        style_shape: of `style` for one image: (D,), (classes, D), or (D, height, width), None for sides of any length.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,16 +50,18 @@ class Signature(BaseModel):
     size: tuple[int, int] | None
     size_multiple: int
     position_rule: PositionRule | None
-    latent_dim: int | None
+    style_kind: StyleKind | None
+    style_shape: tuple[int | None, ...] | None
 
     def shapes(self) -> dict[str, str]:
         """Type and shape of each input in words, for example `int64 [N, H, W]`."""
         height, width = self.size or ("H", "W")
+        style = ", ".join("any" if side is None else str(side) for side in self.style_shape or ())
         known = {
             "label_map": f"int64 [N, {height}, {width}]",
             "instance_map": f"int64 [N, {height}, {width}]",
             "position": f"float32 [N, 2, {height}, {width}]",
-            "latent": f"float32 [N, {self.latent_dim}]",
+            "style": f"float32 [N, {style}]",
         }
         return {name: known[name] for name in self.inputs}
 

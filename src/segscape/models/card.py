@@ -74,7 +74,8 @@ def _description(generator: Generator) -> str:
     height, width = config.image_size
     count = sum(parameter.numel() for parameter in generator.parameters())
     needs = ["a label map", *(["an instance map"] if config.use_instances else [])]
-    needs += [f"a style of {config.latent_dim} numbers, if one is wanted"] if config.latent_dim else []
+    shape = " x ".join(map(str, config.style_shape or ()))
+    needs += [f"a style ({config.style_kind}, {shape} numbers), if one is wanted"] if shape else []
     return (
         f"Turns layouts into pictures: {', '.join(needs)} in, a photograph out. System: `{config.model}` "
         f"({variant(config.model).paper}); {count:,} parameters; trained at {height}x{width} (height x width).\n\n"

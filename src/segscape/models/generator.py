@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, NamedTuple
 
+import torch
 from pydantic import BeforeValidator, PositiveInt
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from segscape.layout import Layout
 from segscape.models.card import model_card
 from segscape.models.pretrained import ModelConfig, PretrainedModel
 from segscape.position import PositionRule
-from segscape.style import Style
+from segscape.style import Style, StyleDistribution, StyleKind
 
 
 def as_label_set(labels: LabelSet | str | int | dict[str, object]) -> LabelSet:
@@ -26,6 +27,14 @@ def as_label_set(labels: LabelSet | str | int | dict[str, object]) -> LabelSet:
     return LabelSet.model_validate(labels)
 
 
+STYLE_AXES: dict[StyleKind, str] = {
+    "latent": "layouts, latent_dim",
+    "codes": "layouts, classes, code",
+    "map": "layouts, channels, height, width",
+}
+"""What the axes of a style are, for messages."""
+
+
 class GeneratorConfig(ModelConfig):
     """The part of a generator's configuration that all systems have.
 
@@ -33,13 +42,11 @@ class GeneratorConfig(ModelConfig):
         labels: the label set, its name, or a number of classes.
         image_size: (height, width) of training.
         use_instances: condition on the edges of an instance map.
-        latent_dim: dimensions of a global style; None for models without.
     """
 
     labels: Annotated[LabelSet, BeforeValidator(as_label_set)]
     image_size: tuple[PositiveInt, PositiveInt] = (256, 256)
     use_instances: bool = False
-    latent_dim: PositiveInt | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -56,23 +63,96 @@ class GeneratorConfig(ModelConfig):
         """The rule of the positional encoding that the generator reads; None if it reads none."""
         return None
 
+    @property
+    def style_kind(self) -> StyleKind | None:
+        """The kind of style that the generator takes; None if it takes none."""
+        return None
+
+    @property
+    def style_shape(self) -> tuple[int, ...] | None:
+        """Shape of the style of one image of `image_size`, such as `(D,)` or `(classes, D)`; None if it takes none."""
+        return None
+
+    @property
+    def variational(self) -> bool:
+        """Whether styles are drawn: from the encoder's distribution in training, from N(0, 1) without a photo."""
+        return False
+
+
+class LatentStyleConfig(GeneratorConfig):
+    """Configuration of a generator that can have a variational encoder, whose style is one latent for an image.
+
+    Attributes:
+        latent_dim: dimensions of the style; None for a model without.
+    """
+
+    latent_dim: PositiveInt | None = None
+
+    @property
+    def style_kind(self) -> StyleKind | None:
+        """`latent` if there is one."""
+        return "latent" if self.latent_dim else None
+
+    @property
+    def style_shape(self) -> tuple[int, ...] | None:
+        """`(latent_dim,)` if there is one."""
+        return (self.latent_dim,) if self.latent_dim else None
+
+    @property
+    def variational(self) -> bool:
+        """Whether there is a latent."""
+        return self.latent_dim is not None
+
 
 class Generator(PretrainedModel):
-    """Base of the generators: `generator(layout, style=None) -> image [N, 3, H, W]` in [-1, 1]."""
+    """Base of the generators: `generator(layout, style=None) -> image [N, 3, H, W]` in [-1, 1].
+
+    A network that only `encode` uses is the attribute `encoder`: published counts of variational generators leave it
+    out. Where they count it, `encoder_counts` is true.
+    """
 
     config: GeneratorConfig
     config_class: ClassVar[type[Any]] = GeneratorConfig
+    encoder_counts: ClassVar[bool] = False
 
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
-        """Generate images of the size of the layouts; raises what `check` raises."""
+        """Generate images of the size of the layouts; without a style, of a neutral one. Raises what `check` raises."""
         raise NotImplementedError
 
-    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The style distribution of photos `[N, 3, H, W]` in [-1, 1]: `(mean [N, D], log_variance [N, D])`.
+    def forward_with_losses(self, layout: Layout, style: Style | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """For training: the images, and the losses that the system has beside the usual ones, by name, unweighted."""
+        return self(layout, style), {}
 
-        Raises StyleError if the model has no encoder.
+    def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
+        """The styles of photos.
+
+        Args:
+            image: `[N, 3, H, W]` in [-1, 1].
+            layout: theirs; models whose style is one latent do not look at it.
+
+        Raises:
+            StyleError: the model takes no style.
+            LayoutError: the layout does not fit.
         """
-        raise StyleError("this model takes no style: it was built without latent_dim.")
+        raise StyleError(self._no_style("a reference photo was given"))
+
+    def sample_style(self, layout: Layout, generator: torch.Generator | None = None) -> Style | None:
+        """Draw a style for each layout without a photo; None if the model has no random ones.
+
+        Args:
+            layout: N layouts.
+            generator: a seeded CPU generator repeats the draw; torch's default one if None.
+        """
+        if not self.config.variational or self.config.style_shape is None:
+            return None
+        return Style.sample(layout.batch_size, self.config.style_shape, generator).to(layout.device)
+
+    def neutral_style(self, count: int) -> Style:
+        """What `forward` takes for `count` images where it is given no style: zeros, unless a system has better."""
+        shape = self.config.style_shape
+        if shape is None:
+            raise StyleError(self._no_style("a neutral style was asked for"))
+        return Style(next(self.parameters()).new_zeros(count, *shape))
 
     def card(self) -> str:
         """The model card, with the table of classes."""
@@ -94,15 +174,23 @@ class Generator(PretrainedModel):
             )
         if config.use_instances:
             layout.edges()
-        if style is None:
-            return
-        if not config.latent_dim:
-            raise StyleError("a style was given, but this model takes none: it was built without latent_dim.")
-        if tuple(style.latent.shape) != (layout.batch_size, config.latent_dim):
+        if style is not None:
+            self._check_style(layout, style)
+
+    def _check_style(self, layout: Layout, style: Style) -> None:
+        kind, shape = self.config.style_kind, self.config.style_shape
+        if kind is None:
+            raise StyleError(self._no_style(f"a style ({style.kind}) was given"))
+        if style.kind != kind:
+            raise StyleError(f"the style is of the kind {style.kind!r}, this {self.config.model} model takes {kind!r}.")
+        if shape is not None and tuple(style.values.shape) != (layout.batch_size, *shape):
             raise StyleError(
-                f"the style is {list(style.latent.shape)}, expected [{layout.batch_size}, {config.latent_dim}] "
-                "(layouts, latent_dim)."
+                f"the style is {list(style.values.shape)}, expected {[layout.batch_size, *shape]} ({STYLE_AXES[kind]})."
             )
+
+    def _no_style(self, found: str) -> str:
+        hint = ": it was built without latent_dim" if "latent_dim" in type(self.config).model_fields else ""
+        return f"{found}, but this {self.config.model} model takes none{hint}."
 
     def _check_size(self, layout: Layout) -> None:
         (height, width), multiple = layout.size, self.config.size_multiple

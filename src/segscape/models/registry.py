@@ -7,12 +7,27 @@ from typing import Any
 
 from segscape.errors import ConfigError
 from segscape.labels import LabelSet
+from segscape.models.ca2_sis import CA2_SIS_VARIANTS
+from segscape.models.cc_fpse import CC_FPSE_VARIANTS
 from segscape.models.clade import CLADE_VARIANTS
+from segscape.models.dagan import DAGAN_VARIANTS
 from segscape.models.generator import Generator, Variant
+from segscape.models.groupdnet import GROUPDNET_VARIANTS
+from segscape.models.pix2pixhd import PIX2PIXHD_VARIANTS
 from segscape.models.pretrained import find_folder, read_config
+from segscape.models.sean import SEAN_VARIANTS
 from segscape.models.spade import SPADE_VARIANTS
 
-MODELS: dict[str, Variant] = {**SPADE_VARIANTS, **CLADE_VARIANTS}
+MODELS: dict[str, Variant] = {
+    **SPADE_VARIANTS,
+    **CLADE_VARIANTS,
+    **PIX2PIXHD_VARIANTS,
+    **CC_FPSE_VARIANTS,
+    **CA2_SIS_VARIANTS,
+    **DAGAN_VARIANTS,
+    **SEAN_VARIANTS,
+    **GROUPDNET_VARIANTS,
+}
 """Every published system by name."""
 
 

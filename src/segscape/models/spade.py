@@ -1,10 +1,11 @@
-"""SPADE, and the generator that it shares with CLADE: a start tensor, seven residual blocks, up-sampling between them.
+"""SPADE, and the generator that it shares with others: a start tensor, seven residual blocks, up-sampling between them.
 
 Source: Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", CVPR 2019, arXiv 1903.07291,
 official code NVlabs/SPADE (CC BY-NC-SA 4.0; nothing of it is used here: written from a specification and checked
 against stored outputs). Every block chooses its norm, so CLADE (models/clade.py), the mixed generators and SPADE-light
-of the CLADE paper are configurations of this one network. Differences from the official code: the output has the
-size of the layout (the official one is fixed at construction), and the encoder works below 256 pixels.
+of the CLADE paper are configurations of this one network; DAGAN (models/dagan.py) and SEAN (models/sean.py) are its
+subclasses. Differences from the official code: the output has the size of the layout (the official one is fixed at
+construction), and the encoder works below 256 pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.layout import Layout
-from segscape.models.generator import Generator, GeneratorConfig, Variant
+from segscape.models.generator import Generator, LatentStyleConfig, Variant
 from segscape.nn.clade import CLADE
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.nn.encoder import StyleEncoder
@@ -28,7 +29,7 @@ from segscape.nn.residual import ResidualBlock
 from segscape.nn.spade import SPADE
 from segscape.nn.spectral import conv2d
 from segscape.position import PositionRule
-from segscape.style import Style
+from segscape.style import Style, StyleDistribution
 
 NormKind = Literal["spade", "clade"]
 Upsampling = Literal["normal", "more", "most"]
@@ -43,7 +44,7 @@ def _one_per_block(norm: NormKind | list[NormKind]) -> list[NormKind] | NormKind
     return norm if isinstance(norm, str) else kinds
 
 
-class SPADEGeneratorConfig(GeneratorConfig):
+class SPADEGeneratorConfig(LatentStyleConfig):
     """Configuration of the SPADE family's generator; `image_size` is a multiple of the `upsampling` factor.
 
     Attributes:
@@ -114,7 +115,10 @@ class SPADEGeneratorConfig(GeneratorConfig):
 
 
 class SPADEGenerator(Generator):
-    """The generator of SPADE, CLADE and their mixtures, with the style encoder if it has `latent_dim`."""
+    """The generator of SPADE, CLADE and their mixtures, with the style encoder if it has `latent_dim`.
+
+    A system with the same course of blocks overrides what differs: `_norm`, `_start` and `_finish`.
+    """
 
     config: SPADEGeneratorConfig
     config_class = SPADEGeneratorConfig
@@ -127,8 +131,7 @@ class SPADEGenerator(Generator):
         inputs = [16 * base, *widths]
         self.stem = self._stem(16 * base)
         self.blocks = nn.ModuleList(
-            ResidualBlock(inputs[i], widths[i], self._norm(kind), spectral=config.spectral_norm)
-            for i, kind in enumerate(norms)
+            ResidualBlock(inputs[i], widths[i], self._norm(i), spectral=config.spectral_norm) for i in range(len(norms))
         )
         self.up: nn.Module = nn.Upsample(scale_factor=2, mode="nearest")
         self.to_rgb = nn.Conv2d(widths[len(norms) - 1], 3, 3, padding=1)
@@ -144,9 +147,10 @@ class SPADEGenerator(Generator):
         inputs = config.labels.num_classes + int(config.use_instances) + 2 * int(config.position == "input")
         return conv2d(False, inputs, channels, 3, padding=1)
 
-    def _norm(self, kind: NormKind) -> Callable[[int], ConditionalNorm]:
+    def _norm(self, place: int) -> Callable[[int], ConditionalNorm]:
+        """What makes the norms of a residual block, for a number of channels."""
         config = self.config
-        if kind == "spade":
+        if config.block_norms[place] == "spade":
             return partial(
                 SPADE,
                 num_classes=config.labels.num_classes,
@@ -164,45 +168,56 @@ class SPADEGenerator(Generator):
             position_rule=config.position_rule,
         )
 
-    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
         """As `Generator.encode`; photos of any size."""
         if self.encoder is None:
-            return super().encode(image)
-        return cast(tuple[Tensor, Tensor], self.encoder(image))
+            return super().encode(image, layout)
+        mean, log_variance = self.encoder(image)
+        return StyleDistribution(Style(mean), log_variance)
 
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
         """Generate images.
 
         Args:
             layout: N layouts of height and width divisible by `config.size_multiple`.
-            style: the latent of the variational variant; None takes the mean of the prior (zeros).
+            style: of `config.style_kind`; None takes a neutral one (of a latent: zeros, the mean of the prior).
 
         Raises:
             LayoutError: size or number of classes do not fit, or the instance map is missing.
-            StyleError: a style for a model that takes none, or of another dimension.
+            StyleError: a style for a model that takes none, or of another kind or dimension.
         """
-        x = self._start(layout, style)  # [N, 16 base, H / multiple, W / multiple]
+        self.check(layout, style)
+        x = before = self._start(layout, style)  # [N, 16 base, H / multiple, W / multiple]
         for block, doubled in zip(self.blocks, self.doublings_before(), strict=True):
-            x = block(self.up(x) if doubled else x, layout, style)
-        return torch.tanh(self.to_rgb(F.leaky_relu(x, 0.2)))
+            x, before = block(self.up(x) if doubled else x, layout, style), x
+        return torch.tanh(self.to_rgb(F.leaky_relu(self._finish(before, x), 0.2)))
 
     def doublings_before(self) -> list[bool]:
         """Whether features are doubled before each block: not before the first; before the third not in `normal`."""
         return [False, True, self.config.upsampling != "normal", *[True] * (len(self.blocks) - 3)]
 
     def _start(self, layout: Layout, style: Style | None) -> Tensor:
-        self.check(layout, style)
+        """What the first residual block reads."""
         config = self.config
         height, width = (side // config.size_multiple for side in layout.size)
         if config.latent_dim:
             zeros = self.to_rgb.weight.new_zeros(layout.batch_size, config.latent_dim)
-            latent = zeros if style is None else style.latent.to(zeros)
+            latent = zeros if style is None else style.values.to(zeros)
             return cast(Tensor, self.stem(latent)).view(layout.batch_size, -1, height, width)
         semantic = layout.semantic_map((height, width), edges=config.use_instances)
         if config.position == "input":
             semantic = F.pad(semantic, (0, 0, 0, 0, 0, 2))
             semantic[:, -2:] = layout.position((height, width), config.position_rule)
         return cast(Tensor, self.stem(semantic.to(self.to_rgb.weight)))
+
+    def _finish(self, before: Tensor, x: Tensor) -> Tensor:
+        """What happens between the last residual block and the image: nothing.
+
+        Args:
+            before: `[N, 2 base, h, w]`, the output of the last block but one, before it is enlarged.
+            x: `[N, base, 2h, 2w]`, the output of the last block.
+        """
+        return x
 
 
 SPADE_VARIANTS = {

@@ -1,10 +1,11 @@
-"""Initial weights of the SPADE family."""
+"""Initial weights: of the SPADE family, and of pix2pixHD."""
 
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from segscape.nn.spectral import SpectralNormConv2d
+from segscape.nn.spectral import SpectralNorm
 
 
 def initialize_xavier(network: nn.Module, gain: float = 0.02) -> None:
@@ -16,9 +17,22 @@ def initialize_xavier(network: nn.Module, gain: float = 0.02) -> None:
     deviation at 9216 inputs. The tables of CLADE are not touched.
     """
     for layer in network.modules():
-        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             continue
-        if not isinstance(layer, SpectralNormConv2d):
+        if not isinstance(layer, SpectralNorm):
             nn.init.xavier_normal_(layer.weight, gain=gain)
         if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def initialize_normal(network: nn.Module, deviation: float = 0.02) -> None:
+    """Weights of convolutions from N(0, deviation^2), scales of batch norm from N(1, deviation^2), shifts 0, in place.
+
+    Biases of convolutions keep PyTorch's own. So does the official code of pix2pixHD (and of pix2pix before it).
+    """
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(layer.weight, 0.0, deviation)
+        elif isinstance(layer, _BatchNorm) and layer.affine:
+            nn.init.normal_(layer.weight, 1.0, deviation)
             nn.init.zeros_(layer.bias)

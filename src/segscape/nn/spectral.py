@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,31 +20,36 @@ from torch.nn import functional as F
 from segscape.nn.convolution import Conv2d
 
 
-class SpectralNormConv2d(Conv2d):
-    """`nn.Conv2d` whose weight is divided by (an estimate of) its largest singular value.
+class SpectralNorm(nn.Module):
+    """A layer whose weight is divided by (an estimate of) its largest singular value: what the kinds below share.
 
-    Takes the arguments of `nn.Conv2d`. `weight` is the unnormalised weight; the buffers `weight_u`
-    `[out_channels]` and `weight_v` `[in_channels * k * k]` are the running singular vectors.
+    `weight` is the unnormalised weight. The buffers `weight_u` `[rows]` and `weight_v` `[columns]` are the running
+    singular vectors of the weight as a matrix.
 
     Attributes:
         iterates: whether a training-mode forward advances the vectors, see `held_power_iteration`.
     """
 
+    weight: Tensor
     weight_u: Tensor
     weight_v: Tensor
     iterates: bool = True
 
     def __init__(self, *args: int, eps: float = 1e-12, **kwargs: int | bool) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(*args, **kwargs)
         self.eps = eps
-        rows, columns = self.weight.flatten(1).shape
+        rows, columns = self.matrix().shape
         self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0, eps=eps))
         self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0, eps=eps))
 
+    def matrix(self) -> Tensor:
+        """The weight with one row per output channel, `[rows, columns]`."""
+        return self.weight.flatten(1)
+
     def power_iteration(self) -> tuple[Tensor, Tensor]:
-        """Advance the stored vectors by one step and return them (`u [O]`, `v [I*k*k]`)."""
+        """Advance the stored vectors by one step and return them (`u [rows]`, `v [columns]`)."""
         with torch.no_grad():
-            matrix = self.weight.flatten(1)
+            matrix = self.matrix()
             v = F.normalize(matrix.t() @ self.weight_u, dim=0, eps=self.eps)
             u = F.normalize(matrix @ v, dim=0, eps=self.eps)
             self.weight_u.copy_(u)
@@ -51,19 +57,45 @@ class SpectralNormConv2d(Conv2d):
         return u, v
 
     def normalized_weight(self) -> Tensor:
-        """The weight used by the convolution, `[O, I, k, k]`; gradients flow through sigma, not through u and v.
+        """The weight that the layer works with; gradients flow through sigma, not through u and v.
 
         It is computed in the type of the weight, under autocast, too.
         """
         device = self.weight.device.type
         with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # meta: when costs are counted
             u, v = self.power_iteration() if self.training and self.iterates else (self.weight_u, self.weight_v)
-            sigma = torch.dot(u, self.weight.flatten(1) @ v)
+            sigma = torch.dot(u, self.matrix() @ v)
             return self.weight / sigma
+
+
+class SpectralNormConv2d(SpectralNorm, Conv2d):
+    """`nn.Conv2d` with spectral normalisation; takes its arguments."""
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self._conv_forward(x, self.normalized_weight(), self.bias)
         return y
+
+
+class SpectralNormConvTranspose2d(SpectralNorm, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` with spectral normalisation; takes its arguments, but has no groups."""
+
+    def matrix(self) -> Tensor:
+        """As in the base; a transposed convolution's weight is `[in_channels, out_channels, k, k]`."""
+        return self.weight.transpose(0, 1).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        weight, padding = self.normalized_weight(), (self.padding, self.output_padding)
+        return F.conv_transpose2d(x, weight, self.bias, self.stride, *padding)  # type: ignore[arg-type]
+
+    def plain(self) -> nn.ConvTranspose2d:
+        """The transposed convolution that this one stands for, without gradients."""
+        geometry: dict[str, Any] = {name: getattr(self, name) for name in ("stride", "padding", "output_padding")}
+        channels, bias = (self.in_channels, self.out_channels), self.bias is not None
+        plain = nn.ConvTranspose2d(*channels, self.kernel_size, bias=bias, **geometry)  # type: ignore[arg-type]
+        plain.weight = nn.Parameter(self.normalized_weight().detach(), requires_grad=False)
+        if self.bias is not None:
+            plain.bias = nn.Parameter(self.bias.detach().clone(), requires_grad=False)
+        return plain.eval()
 
 
 @contextmanager
@@ -72,7 +104,7 @@ def held_power_iteration(*networks: nn.Module, held: bool = True) -> Iterator[No
 
     So further forwards of a step, of other micro-batches for example, have the weights of the first.
     """
-    layers = [layer for network in networks for layer in network.modules() if isinstance(layer, SpectralNormConv2d)]
+    layers = [layer for network in networks for layer in network.modules() if isinstance(layer, SpectralNorm)]
     held_here = [layer for layer in layers if held and layer.iterates]
     for layer in held_here:
         layer.iterates = False

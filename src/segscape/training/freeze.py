@@ -12,10 +12,10 @@ from segscape.errors import RecipeError
 
 
 def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
-    """Freeze, in place, what the patterns match; call again whenever the network was put in training mode.
+    """Freeze, in place, what the patterns match, and nothing else; call again after each `network.train()`.
 
-    Parameters get no gradient. A layer that is frozen as a whole is put in evaluation mode: its batch norm keeps its
-    statistics (and normalises with them), its spectral norm keeps its vectors.
+    Frozen parameters get no gradient. A layer that is frozen as a whole is put in evaluation mode: its batch norm keeps
+    its statistics (and normalises with them), its spectral norm keeps its vectors.
 
     Args:
         network: a generator in training mode.
@@ -30,8 +30,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise RecipeError(f"freeze: no weight's name matches {pattern!r}; {_nearest(pattern, names)}.")
     for name, parameter in network.named_parameters():
-        if _matches(name, patterns):
-            parameter.requires_grad_(False)
+        parameter.requires_grad_(not _matches(name, patterns))
     for layer in frozen_layers(network, patterns):
         layer.eval()
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segscape.discriminators.multiscale import MultiScaleDiscriminator
+from segscape.discriminators import Discriminator, MultiScaleDiscriminator
 from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
 from segscape.models.generator import Generator, GeneratorConfig
+from segscape.models.pix2pixhd import Pix2PixHDGenerator
 from segscape.models.pretrained import find_folder, read_config
 from segscape.models.registry import create_model, load_model
 from segscape.models.spade import SPADEGenerator
@@ -32,11 +33,15 @@ from segscape.training.checkpoint import read_sealed
 from segscape.training.recipe import load_recipe
 
 _AT_WILL = frozenset(
-    ("model", "labels", "image_size", "use_instances", "latent_dim", "statistics", "position", "position_rule")
+    (
+        *("model", "labels", "image_size", "use_instances", "latent_dim", "statistics", "position", "position_rule"),
+        *("enhancers", "num_enhancer_blocks", "feature_channels", "feature_regions"),
+    )
 )
 """Options of a generator that may differ from those of the model it starts from."""
 _MAY_DIFFER = "only classes, instances, positional encoding and style may differ"
 _SHOWN = 8
+_Value = TypeVar("_Value")
 
 
 class Axis(NamedTuple):
@@ -63,10 +68,10 @@ class Source:
 
     name: str
     generator: Generator
-    discriminator: MultiScaleDiscriminator | None
+    discriminator: Discriminator | None
 
 
-def initialize(generator: Generator, discriminator: MultiScaleDiscriminator, path_or_id: str | Path) -> list[str]:
+def initialize(generator: Generator, discriminator: Discriminator, path_or_id: str | Path) -> list[str]:
     """Take weights over from a trained model, in place, and say what was done.
 
     Args:
@@ -123,8 +128,8 @@ def transfer(old: nn.Module, new: nn.Module, known: Sequence[str], wanted: Seque
     Raises:
         CheckpointError: a weight has another shape.
     """
-    old_axes, new_axes = layout_axes(old, known), layout_axes(new, wanted)
-    weights = dict(old.state_dict())
+    old_axes, new_axes = _from_coarsest(layout_axes(old, known), old, new), layout_axes(new, wanted)
+    weights = _from_coarsest(old.state_dict(), old, new)
     state, fresh = new.state_dict(), []
     for key, value in state.items():
         if key not in weights or _is_other_stem(key, weights[key], value):
@@ -141,6 +146,18 @@ def transfer(old: nn.Module, new: nn.Module, known: Sequence[str], wanted: Seque
         state[key] = taken
     new.load_state_dict(state)
     return fresh
+
+
+def _from_coarsest(by_name: Mapping[str, _Value], old: nn.Module, new: nn.Module) -> dict[str, _Value]:
+    """What belongs to an old discriminator's weights, by the names they get in a new one with more or fewer scales.
+
+    A scale keeps its weights and gets a finer one before it, as pictures become larger (Wang et al., CVPR 2018).
+    """
+    if not (isinstance(old, MultiScaleDiscriminator) and isinstance(new, MultiScaleDiscriminator)):
+        return dict(by_name)
+    more = len(new.scales) - len(old.scales)
+    parts = {name: name.split(".", 2) for name in by_name}
+    return {f"{top}.{int(scale) + more}.{rest}": by_name[name] for name, (top, scale, rest) in parts.items()}
 
 
 def layout_axes(network: nn.Module, names: Sequence[str]) -> dict[str, Axis]:
@@ -162,6 +179,20 @@ def _layout_axes(network: nn.Module, classes: tuple[str, ...]) -> Iterator[tuple
         elif isinstance(layer, SPADEGenerator) and not layer.config.latent_dim:
             roles = classes + ("edge",) * layer.config.use_instances
             yield "stem.weight", Axis(1, roles + ("vertical", "horizontal") * (layer.config.position == "input"))
+        elif isinstance(layer, Pix2PixHDGenerator):
+            yield from _style_map_axes(layer, classes)
+
+
+def _style_map_axes(generator: Pix2PixHDGenerator, classes: tuple[str, ...]) -> Iterator[tuple[str, Axis]]:
+    """The first layers of pix2pixHD's networks, and its stored styles: a new class has none."""
+    styles = tuple(f"style:{number}" for number in range(generator.config.feature_channels or 0))
+    roles = classes + ("edge",) * generator.config.use_instances + styles
+    for name, convolution in generator.input_convolutions():
+        yield f"{name}.weight", Axis(1, roles)
+        if hasattr(convolution, "weight_v"):
+            yield f"{name}.weight_v", Axis(0, roles)
+    stored = tuple(f"styles of {name}" for name in classes)
+    yield from ((name, Axis(0, stored)) for name in ("cluster_centres", "cluster_counts"))
 
 
 def _appended_channels(prefix: str, block: ResidualBlock) -> Iterator[tuple[str, Axis]]:
@@ -181,7 +212,7 @@ def _rearrange(weight: Tensor, old: Axis, new: Axis) -> Tensor:
     """The weight with its places in the new order: known ones copied, new classes averaged, other new ones zero."""
     if old.roles == new.roles:
         return weight
-    if weight.ndim == 1:  # a vector of spectral normalisation, kernel by kernel
+    if weight.ndim == 1 and weight.is_floating_point():  # a vector of spectral normalisation, kernel by kernel
         return F.normalize(_chosen(weight.view(len(old.roles), -1), old.roles, new.roles).flatten(), dim=0)
     return _chosen(weight.movedim(old.dimension, 0), old.roles, new.roles).movedim(0, new.dimension)
 
@@ -221,9 +252,8 @@ def _open_checkpoint(path: Path, name: str) -> Source:
         raise CheckpointError(f"{path} is damaged (its checksum does not match): give another checkpoint of the run.")
     options = read_config(run / "model")
     generator = create_model(options.pop("model"), **options)
-    sections = load_recipe(run / "recipe.yaml").discriminator.model_dump()
-    config = generator.config
-    discriminator = MultiScaleDiscriminator(config.labels.num_classes, instances=config.use_instances, **sections)
+    section, config = load_recipe(run / "recipe.yaml").discriminator, generator.config
+    discriminator = section.build(config.labels.num_classes, config.use_instances)
     generator.load_weights(_generator_weights(content), str(path))
     try:
         discriminator.load_state_dict(content["discriminator"])
@@ -242,7 +272,7 @@ def _generator_weights(content: Mapping[str, Mapping[str, Tensor]]) -> dict[str,
 def _require_same_shape(old: GeneratorConfig, new: GeneratorConfig, name: str) -> None:
     before, after = old.model_dump(), new.model_dump()
     different = [key for key in after if key not in _AT_WILL and before.get(key) != after[key]]
-    if old.latent_dim and new.latent_dim and old.latent_dim != new.latent_dim:
+    if before.get("latent_dim") and after.get("latent_dim") and before["latent_dim"] != after["latent_dim"]:
         different.append("latent_dim")
     if "norm" in different and getattr(old, "block_norms", ()) == getattr(new, "block_norms", None):
         different.remove("norm")

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam
 
-from segscape.data.sample import Dataset
+from segscape.data.sample import Batch, Dataset
 from segscape.data.transforms import Preprocess
 from segscape.data.view import TrainingView
-from segscape.discriminators.multiscale import MultiScaleDiscriminator
+from segscape.discriminators import Discriminator
 from segscape.errors import CheckpointError, RecipeError
 from segscape.evaluation.processes import Processes
 from segscape.features import EfficientNetLite0Features, VGG19Features
@@ -37,6 +37,7 @@ from segscape.training.freeze import freeze
 from segscape.training.guard import Guard
 from segscape.training.initialize import initialize
 from segscape.training.parts import add_up, any_process, sum_gradients, total
+from segscape.training.pool import ImagePool
 from segscape.training.publish import write_cards
 from segscape.training.reading import extra_batches, read_steps
 from segscape.training.recipe import Objective, Recipe, load_recipe
@@ -89,7 +90,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     generator = build_generator(recipe, dataset.labels)
     discriminator = build_discriminator(recipe, generator)
     started_from = _initialize(recipe, run, resume, generator, discriminator)
-    freeze(generator, recipe.freeze)
+    freeze(generator, recipe.frozen_at(0))
     arrange(generator, recipe.speed)
     perceptual = build_perceptual(recipe.objective)
     view = training_view(recipe, dataset, generator)
@@ -115,6 +116,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
         perceptual = accelerator.prepare_model(perceptual, evaluation_mode=True)  # for its precision
 
     augmentation, watch = AdaptiveAugmentation(recipe.discriminator_augmentation, recipe.seed), BalanceWatch()
+    pool = ImagePool(recipe.objective.pool) if recipe.objective.pool else None
     state: dict[str, Any] = {
         "augmentation": augmentation,
         "watch": watch,
@@ -124,6 +126,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
         "discriminator_optimizer": discriminator_optimizer,
     }
     state |= {"average": average} if average else {}
+    state |= {"pool": pool} if pool else {}
     state |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
     tracker = Tracker(run, recipe.log_images, accelerator.is_main_process)
     state["tracker"] = tracker
@@ -133,7 +136,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     state |= {"guard": guard} | ({"validation": validation} if validation else {})
     images = checkpoints.load_latest() if resume else 0
 
-    steps = read_steps(recipe, view, images, accelerator, generator.config.latent_dim, tracker.own_incident)
+    steps = read_steps(recipe, view, images, accelerator, generator.config, tracker.own_incident)
     tracker.start(images, recipe.images, open_boards(recipe, run, images) if accelerator.is_main_process else ())
     tracker.message(f"{_features_note(recipe.objective)}; {len(dataset)} samples; writing to {run}")
     for line in started_from:
@@ -150,7 +153,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
                 shown.save_pretrained(run / "model")
                 tracker.grid(images, _draw_samples(recipe, view, shown, accelerator.device))
                 write_cards(run, shown, recipe, images)
-            freeze(generator.train(), recipe.freeze)
+            freeze(generator.train(), recipe.frozen_at(images))
         accelerator.wait_for_everyone()
 
     def validate() -> None:
@@ -158,7 +161,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
             shown = _finished_generator(recipe, view, generator, average, accelerator.device)
             with checkpoints.may_fail(last=False):
                 tracker.record(images, validation.measure(images, shown))
-            freeze(generator.train(), recipe.freeze)
+            freeze(generator.train(), recipe.frozen_at(images))
 
     stopped = False
     with StopSignals() as signals:
@@ -166,6 +169,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
         for parts in steps:
             guard.begin()
             _seed_step(recipe.seed, images, accelerator.process_index)
+            freeze(generator, recipe.frozen_at(images))
             factor = linear_decay(images, recipe.images - rates.decay_images, rates.decay_images)
             _set_rate(generator_optimizer, rates.generator_lr * factor)
             _set_rate(discriminator_optimizer, rates.discriminator_lr * factor)
@@ -210,6 +214,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
                         fake,
                         objective=recipe.objective,
                         augment=augmentation.draw(part.numbers),
+                        pool=pool,
                         r1=recipe.objective.r1_at(images // recipe.batch_size),
                     )
                 accelerator.backward(total(part.weigh(losses)))
@@ -283,11 +288,10 @@ def build_generator(recipe: Recipe, labels: LabelSet) -> Generator:
     return generator
 
 
-def build_discriminator(recipe: Recipe, generator: Generator) -> MultiScaleDiscriminator:
+def build_discriminator(recipe: Recipe, generator: Generator) -> Discriminator:
     """The discriminator that goes with the recipe's generator, with random weights."""
     config = generator.config
-    options = recipe.discriminator.model_dump()
-    return MultiScaleDiscriminator(config.labels.num_classes, instances=config.use_instances, **options)
+    return recipe.discriminator.build(config.labels.num_classes, config.use_instances)
 
 
 def _validation(recipe: Recipe, generator: Generator, run: Path, accelerator: Any) -> Validation | None:
@@ -317,7 +321,7 @@ def build_perceptual(objective: Objective) -> PerceptualLoss | None:
 
 
 def _initialize(
-    recipe: Recipe, run: Path, resume: bool, generator: Generator, discriminator: MultiScaleDiscriminator
+    recipe: Recipe, run: Path, resume: bool, generator: Generator, discriminator: Discriminator
 ) -> list[str]:
     """Start from another model if the recipe says so, and tell what was done; a resumed run has its checkpoint.
 
@@ -391,12 +395,13 @@ def _check_first_sample(recipe: Recipe, view: TrainingView, generator: Generator
         )
 
 
-def _prior_styles(recipe: Recipe, generator: Generator, count: int, device: torch.device) -> Style | None:
-    """Styles from the prior, the same at every call; none for models without a latent."""
-    if not generator.config.latent_dim:
+def _shown_styles(recipe: Recipe, generator: Generator, batch: Batch) -> Style | None:
+    """The styles of a sample grid: from the prior, the same at every call, or those of the photos if there is none."""
+    if generator.config.style_kind is None:
         return None
-    source = torch.Generator().manual_seed(recipe.seed)
-    return Style.sample(count, generator.config.latent_dim, source).to(device)
+    if generator.config.variational:
+        return generator.sample_style(batch.layout, torch.Generator().manual_seed(recipe.seed))
+    return generator.encode(batch.images, batch.layout).mean
 
 
 def _finished_generator(
@@ -407,8 +412,8 @@ def _finished_generator(
         return generator.eval()
     size = min(recipe.batch_size, len(view))
     batches = extra_batches(view, recipe.ema.statistics_batches, size, device)
-    inputs = ((batch.layout, _prior_styles(recipe, generator, size, device)) for batch in batches)
-    return cast(Generator, averaged_generator(average, inputs, recipe.freeze))
+    inputs = ((batch.layout, _shown_styles(recipe, generator, batch)) for batch in batches)
+    return cast(Generator, averaged_generator(average, inputs, recipe.freeze if recipe.thaw_images is None else ()))
 
 
 @torch.no_grad()
@@ -416,7 +421,7 @@ def _draw_samples(recipe: Recipe, view: TrainingView, generator: Generator, devi
     """The sample grid: always the same layouts and styles."""
     count = min(recipe.samples, len(view))
     batch = next(extra_batches(view, 1, count, device))
-    return sample_grid(batch, generator(batch.layout, _prior_styles(recipe, generator, count, device)))
+    return sample_grid(batch, generator(batch.layout, _shown_styles(recipe, generator, batch)))
 
 
 def _set_rate(optimizer: Any, rate: float) -> None:

@@ -30,7 +30,7 @@ class Part:
 
     Attributes:
         batch: n images.
-        noise: of their styles, `[n, D]`; None for models without a latent.
+        noise: of their styles, `[n, *style_shape]`; None for models that are not variational.
         share: n divided by the images of the whole batch.
         numbers: of its images in the run.
     """
@@ -51,10 +51,10 @@ def part_numbers(first: int, batch_size: int, accumulate: int, process: int, pro
     return [range(start + process, start + size, processes) for start in range(first, first + batch_size, size)]
 
 
-def style_noise(seed: int, numbers: Sequence[int], dimensions: int) -> Tensor:
-    """Noise of images by their numbers, `[n, D]` from N(0, 1): a function of seed and number alone."""
+def style_noise(seed: int, numbers: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Noise of images by their numbers, `[n, *shape]` from N(0, 1): a function of seed and number alone."""
     seeds = [int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) for number in numbers]
-    return torch.stack([torch.randn(dimensions, generator=torch.Generator().manual_seed(s)) for s in seeds])
+    return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:

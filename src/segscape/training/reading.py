@@ -13,6 +13,7 @@ from segscape.data.view import TrainingOrder, TrainingView
 from segscape.data.workers import DEAD_WORKER, WithErrors, received
 from segscape.errors import DataError, RecipeError, SegscapeError
 from segscape.labels import LabelSet
+from segscape.models.generator import GeneratorConfig
 from segscape.training.parts import Part, part_numbers, style_noise
 from segscape.training.recipe import Recipe
 
@@ -161,15 +162,19 @@ def _loader(recipe: Recipe, view: TrainingView, images: int, end: int, accelerat
 
 
 def read_steps(
-    recipe: Recipe, view: TrainingView, images: int, accelerator: Any, latent_dim: int | None, incident: Incident
+    recipe: Recipe, view: TrainingView, images: int, accelerator: Any, config: GeneratorConfig, incident: Incident
 ) -> Iterator[list[Part]]:
-    """This process's parts of each step, from image number `images` on; raises as `read_batches`."""
+    """This process's parts of each step, from image number `images` on, for a generator of this configuration.
+
+    Raises what `read_batches` raises.
+    """
     batches = read_batches(recipe, view, images, accelerator, incident)
+    shape = config.style_shape if config.variational else None
     place = (accelerator.process_index, accelerator.num_processes)
     for first in range(images, recipe.images, recipe.batch_size):
         parts = []
         for numbers in part_numbers(first, recipe.batch_size, recipe.accumulate, *place):
-            noise = style_noise(recipe.seed, numbers, latent_dim).to(accelerator.device) if latent_dim else None
+            noise = style_noise(recipe.seed, numbers, shape).to(accelerator.device) if shape else None
             parts.append(Part(next(batches), noise, len(numbers) / recipe.batch_size, numbers))
         yield parts
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -22,6 +23,7 @@ from pydantic import (
 from segscape.data.augmentation import Augmentation, ClassDrop, ColorJitter
 from segscape.data.sample import Dataset
 from segscape.data.transforms import Preprocess
+from segscape.discriminators import Discriminator, MultiScaleDiscriminator
 from segscape.discriminators.multiscale import DiscriminatorNorm
 from segscape.errors import RecipeError
 from segscape.losses import GANMode
@@ -135,14 +137,44 @@ class ModelSection(BaseModel):
         return dict(self.model_extra or {})
 
 
-class DiscriminatorSection(_Section):
-    """Options of `MultiScaleDiscriminator`."""
+class MultiScaleSection(_Section):
+    """Options of `MultiScaleDiscriminator`, the patch discriminators of pix2pixHD and the SPADE family."""
 
+    kind: Literal["multi-scale"] = "multi-scale"
     base_channels: PositiveInt = 64
     num_scales: PositiveInt = 2
     num_layers: PositiveInt = 4
     norm: DiscriminatorNorm = "instance"
     spectral: bool = True
+    bias: bool = False
+    last_stride: Literal[1, 2] = 1
+
+    def build(self, num_classes: int, instances: bool) -> Discriminator:
+        """The discriminator, with random weights."""
+        return MultiScaleDiscriminator(num_classes, instances=instances, **self.model_dump(exclude={"kind"}))
+
+
+class FeaturePyramidSection(_Section):
+    """Options of `FeaturePyramidDiscriminator`, that of CC-FPSE."""
+
+    kind: Literal["feature-pyramid"]
+    base_channels: PositiveInt = 64
+
+    def build(self, num_classes: int, instances: bool) -> Discriminator:
+        """The discriminator, with random weights."""
+        from segscape.discriminators.feature_pyramid import FeaturePyramidDiscriminator
+
+        return FeaturePyramidDiscriminator(num_classes, instances=instances, base_channels=self.base_channels)
+
+
+def _with_kind(section: Any) -> Any:
+    """The multi-scale discriminator where a recipe does not say which."""
+    return {"kind": "multi-scale", **section} if isinstance(section, dict) else section
+
+
+DiscriminatorSection = Annotated[
+    Annotated[MultiScaleSection | FeaturePyramidSection, Field(discriminator="kind")], BeforeValidator(_with_kind)
+]
 
 
 class Objective(_Section):
@@ -150,7 +182,10 @@ class Objective(_Section):
 
     Attributes:
         gan_mode: the adversarial loss.
-        feature_matching, perceptual, kl: weights; 0 leaves a loss out. `kl` acts in models with a latent.
+        adversarial: weight of the generator's adversarial loss. The losses of the scales are averaged; pix2pixHD adds
+            them up, which is a weight as large as their number.
+        feature_matching, perceptual, kl, attention: weights; 0 leaves a loss out. `kl` acts in variational models,
+            `attention` in CA2-SIS.
         kl_samples: the divergence of a style from the prior, averaged over the batch, counts this many times: 4 as in
             the published runs, which summed over the 4 images of each GPU (batches of 32 on 8). `official` sums over
             the images of each part of the batch, so that the weight depends on how the batch is split.
@@ -158,21 +193,31 @@ class Objective(_Section):
         features_path: weights of VGG-19; the torch-hub cache by default.
         fresh_fake: generate again for the discriminator step, after the generator's update, as the official code does;
             false judges the image of the generator step (the same but one update old, and one forward cheaper).
+        pool: half of the generated images that the discriminator judges are exchanged for one of the last so many
+            (pix2pixHD's image pool, of each process); 0 for none.
         r1: weight of the gradient penalty on real photos, `r1 / 2 * |gradient|^2` (Mescheder et al., ICML 2018).
         r1_every: the penalty is taken in every so many steps and weighs so many times as much there (Karras et al.,
             CVPR 2020).
     """
 
     gan_mode: GANMode = "hinge"
+    adversarial: PositiveFloat = 1.0
     feature_matching: NonNegativeFloat = 10.0
     perceptual: NonNegativeFloat = 10.0
     kl: NonNegativeFloat = 0.05
+    attention: NonNegativeFloat = 1.0
     kl_samples: PositiveInt | Literal["official"] = 4
     features: Literal["vgg19", "efficientnet-lite0"] = "vgg19"
     features_path: Path | None = None
     fresh_fake: bool = True
+    pool: NonNegativeInt = 0
     r1: NonNegativeFloat = 0.0
     r1_every: PositiveInt = 16
+
+    def own_weights(self, batch_size: int) -> dict[str, float]:
+        """The weights of the losses that generators have of their own, by name, for a part of so many images."""
+        samples = self.kl_samples
+        return {"kl": self.kl if samples == "official" else self.kl * samples / batch_size, "attention": self.attention}
 
     def r1_at(self, step: int) -> float:
         """The weight of the gradient penalty in a step."""
@@ -297,6 +342,8 @@ class Recipe(_Section):
         init_from: start from this saved model, run or checkpoint; see `segscape.training.initialize`.
         freeze: parts of the generator that stay as they are, by patterns such as `blocks.0.*` over the names of its
             weights; see `segscape.training.freeze`.
+        thaw_images: after so many images the frozen parts are trained, too; never by default. So pix2pixHD trains its
+            outermost enhancer first.
         discriminator, objective, optimizer, ema: as documented there; `ema: null` saves the weights as they are.
         discriminator_augmentation: as documented there; for small datasets, `{}` is a good choice.
         trackers: where metrics and sample grids go beside the run folder; each needs its package.
@@ -322,7 +369,8 @@ class Recipe(_Section):
     position_cache: Path | None = None
     init_from: str | None = None
     freeze: tuple[str, ...] = ()
-    discriminator: DiscriminatorSection = DiscriminatorSection()
+    thaw_images: PositiveInt | None = None
+    discriminator: DiscriminatorSection = MultiScaleSection()
     discriminator_augmentation: DiscriminatorAugmentation | None = None
     objective: Objective = Objective()
     optimizer: OptimizerSection = OptimizerSection()
@@ -341,6 +389,10 @@ class Recipe(_Section):
     workers: NonNegativeInt = 0
     validation: ValidationSection | None = None
     tolerance: Tolerance = Tolerance()
+
+    def frozen_at(self, images: int) -> tuple[str, ...]:
+        """The patterns of the parts that are frozen after so many images."""
+        return self.freeze if self.thaw_images is None or images < self.thaw_images else ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -432,7 +484,8 @@ def _known_keys(parents: list[Any]) -> list[str]:
         "augmentation": Augmentation,
         "color": ColorJitter,
         "drop": ClassDrop,
-        "discriminator": DiscriminatorSection,
+        "multi-scale": MultiScaleSection,
+        "feature-pyramid": FeaturePyramidSection,
         "discriminator_augmentation": DiscriminatorAugmentation,
         "objective": Objective,
         "optimizer": OptimizerSection,

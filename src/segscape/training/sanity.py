@@ -25,7 +25,6 @@ from segscape.layout import Layout
 from segscape.losses import PerceptualLoss
 from segscape.models.generator import Generator
 from segscape.models.registry import load_model
-from segscape.style import Style
 from segscape.training.balance import clip_gradients
 from segscape.training.ema import estimate_statistics
 from segscape.training.loop import build_discriminator, build_generator, build_perceptual, training_view
@@ -129,8 +128,9 @@ class _Trial:
         view = training_view(recipe, dataset, self.generator)
         self.batch = next(extra_batches(view, 1, min(PAIRS, len(view)), self.device))
         self.generator.check(self.batch.layout)
-        latent = self.generator.config.latent_dim
-        self.noise = style_noise(recipe.seed, range(len(self.batch.names)), latent).to(self.device) if latent else None
+        config = self.generator.config
+        shape = config.style_shape if config.variational else None
+        self.noise = style_noise(recipe.seed, range(len(self.batch.names)), shape).to(self.device) if shape else None
         self.network = StyledGenerator(self.generator)
         with torch.no_grad():
             self.start = self.best = self.distance(self.batch.layout).item()
@@ -254,8 +254,8 @@ class _Trial:
         copied = copy.deepcopy(self.generator)
         layout = self.batch.layout
         style = None
-        if self.noise is not None:
-            style = Style(self.generator.encode(self.batch.images)[0])
+        if self.generator.config.style_kind is not None:
+            style = self.generator.encode(self.batch.images, layout).mean
         estimate_statistics(copied, [(layout, style)])
         with tempfile.TemporaryDirectory() as folder:
             copied.save_pretrained(folder)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segscape.models.ca2_sis import DecoderBlock
 from segscape.nn.residual import ResidualBlock
 from segscape.nn.spade import SPADE
 from segscape.training.recipe import SpeedSection
@@ -20,7 +21,7 @@ def arrange(generator: nn.Module, speed: SpeedSection) -> None:
     for layer in generator.modules():
         if isinstance(layer, SPADE):
             layer.path = speed.spade_path
-        elif isinstance(layer, ResidualBlock):
+        elif isinstance(layer, (ResidualBlock, DecoderBlock)):
             layer.recomputed = speed.checkpoint_activations == "blocks"
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from segscape.discriminators.judgement import Judgement
 from segscape.layout import Layout
 from segscape.losses import (
     PerceptualLoss,
@@ -18,43 +19,47 @@ from segscape.losses import (
     generator_loss,
     gradient_penalty,
     kl_divergence,
-    reparameterize,
 )
+from segscape.models.generator import Generator
 from segscape.nn.spectral import held_power_iteration
-from segscape.style import Style
 from segscape.training.augment import DrawnAugmentation
 from segscape.training.balance import judgement
+from segscape.training.pool import ImagePool
 from segscape.training.recipe import Objective
 
 
 class StyledGenerator(nn.Module):
-    """A generator and, where it has one, its style encoder in a single forward.
+    """A generator and, where it takes a style, the encoder that finds it in the photo, in a single forward.
 
     Args:
-        generator: a generator of the family; its parameters are this module's parameters.
+        generator: any generator; its parameters are this module's parameters.
     """
 
-    def __init__(self, generator: nn.Module) -> None:
+    def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, layout: Layout, image: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Generate images of `layout`.
+    def forward(self, layout: Layout, image: Tensor, noise: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Generate images of `layout` in the style of their photos.
 
         Args:
             layout: N layouts.
-            image: their photos `[N, 3, H, W]`, whose style is taken if there is noise.
-            noise: `[N, D]` from N(0, 1) with which a style is drawn from the photo's encoding; None for models without
-                a latent style.
+            image: their photos `[N, 3, H, W]`, not looked at by generators without style.
+            noise: `[N, *style_shape]` from N(0, 1) with which variational generators draw a style from the encoding;
+                None for the others.
 
         Returns:
-            The images `[N, 3, H, W]` and the divergence of the styles from the prior, summed (None without noise).
+            The images `[N, 3, H, W]` and the unweighted losses that the generator has of its own: `kl`, the divergence
+            of the styles from the prior, summed, and what `Generator.forward_with_losses` says.
         """
-        if noise is None:
-            return self.generator(layout), None
-        mean, log_variance = self.generator.encode(image)  # type: ignore[operator]
-        fake = self.generator(layout, Style(reparameterize(mean, log_variance, noise)))
-        return fake, kl_divergence(mean, log_variance)
+        if self.generator.config.style_kind is None:
+            fake, losses = self.generator.forward_with_losses(layout)
+            return fake, losses
+        encoded = self.generator.encode(image, layout)
+        fake, losses = self.generator.forward_with_losses(layout, encoded.draw(noise))
+        if encoded.log_variance is not None:
+            losses = losses | {"kl": kl_divergence(encoded.mean.values, encoded.log_variance)}
+        return fake, losses
 
 
 def generator_step_losses(
@@ -81,19 +86,19 @@ def generator_step_losses(
         augment: what happens to each pair before the discriminator sees it.
 
     Returns:
-        Losses by name (`gan`, `feature_matching`, `perceptual`, `kl`; those with weight 0 are absent), and the
-        generated images `[N, 3, H, W]`, attached to the graph.
+        Losses by name (`gan`, `feature_matching`, `perceptual`, and the generator's own; those with weight 0 are
+        absent), and the generated images `[N, 3, H, W]`, attached to the graph.
     """
-    fake, kl = generator(layout, image, noise)
+    fake, own = generator(layout, image, noise)
     judged_fake, judged_real = _judge_beside_constant(discriminator, layout, fake, image, augment)
-    losses = {"gan": generator_loss([scale[-1] for scale in judged_fake], objective.gan_mode)}
+    losses = {"gan": objective.adversarial * generator_loss(judged_fake.scores, objective.gan_mode)}
     if objective.feature_matching:
-        losses["feature_matching"] = objective.feature_matching * feature_matching_loss(judged_fake, judged_real)
+        matching = feature_matching_loss(judged_fake.features, judged_real.features)
+        losses["feature_matching"] = objective.feature_matching * matching
     if perceptual is not None and objective.perceptual:
         losses["perceptual"] = objective.perceptual * perceptual(fake, image)
-    if kl is not None and objective.kl:
-        samples = objective.kl_samples
-        losses["kl"] = objective.kl * (kl if samples == "official" else kl * (samples / layout.batch_size))
+    weights = objective.own_weights(layout.batch_size)
+    losses |= {name: weights[name] * loss for name, loss in own.items() if weights[name]}
     return losses, fake
 
 
@@ -112,6 +117,7 @@ def discriminator_step_losses(
     *,
     objective: Objective,
     augment: DrawnAugmentation | None = None,
+    pool: ImagePool | None = None,
     r1: float = 0.0,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The discriminator's losses on generated and real images, and how well it told them apart.
@@ -122,14 +128,15 @@ def discriminator_step_losses(
         image, fake: real and generated images, `[N, 3, H, W]` in [-1, 1].
         objective: the adversarial loss.
         augment: as in `generator_step_losses`.
+        pool: exchanges some of the generated images, with their layouts, for earlier ones.
         r1: weight of the gradient penalty in this step; 0 leaves it out.
 
     Returns:
         Losses by name (`fake` and `real`, not halved; `r1` if it is taken), and `segscape.training.balance.judgement`.
     """
     image = image.detach().requires_grad_(r1 > 0)
-    judged_fake, judged_real = _judge_pair(discriminator, layout, fake.detach(), image, augment)
-    fake_scores, real_scores = ([scale[-1] for scale in judged] for judged in (judged_fake, judged_real))
+    judged_fake, judged_real = _judge_pair(discriminator, layout, fake.detach(), image, augment, pool)
+    fake_scores, real_scores = judged_fake.scores, judged_real.scores
     mode = objective.gan_mode
     losses = {
         "fake": discriminator_loss(fake_scores, real=False, mode=mode),
@@ -141,19 +148,28 @@ def discriminator_step_losses(
 
 
 def _judge_pair(
-    discriminator: nn.Module, layout: Layout, fake: Tensor, real: Tensor, augment: DrawnAugmentation | None
-) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    discriminator: nn.Module,
+    layout: Layout,
+    fake: Tensor,
+    real: Tensor,
+    augment: DrawnAugmentation | None,
+    pool: ImagePool | None = None,
+) -> tuple[Judgement, Judgement]:
     """Judge generated and real images in one pass, as the official code does, and part the outputs again."""
-    judged = discriminator(layout, torch.cat([fake, real]), augment)
+
+    def prepared(joined: Tensor) -> Tensor:
+        if pool is not None:
+            joined = torch.cat([pool(joined[:count]), joined[count:]])
+        return joined if augment is None else augment(joined)
+
     count = fake.shape[0]
-    first = [[output[:count] for output in scale] for scale in judged]
-    second = [[output[count:] for output in scale] for scale in judged]
-    return first, second
+    judged: Judgement = discriminator(layout, torch.cat([fake, real]), prepared)
+    return judged.part(0, count), judged.part(count, count)
 
 
 def _judge_beside_constant(
     discriminator: nn.Module, layout: Layout, fake: Tensor, real: Tensor, augment: DrawnAugmentation | None
-) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+) -> tuple[Judgement, Judgement]:
     """As `_judge_pair`, to rounding, but nothing is kept for a backward pass through the real images.
 
     They get a pass of their own, unless the discriminator has batch norm, which must see all images together.

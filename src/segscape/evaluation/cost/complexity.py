@@ -30,6 +30,7 @@ from segscape.layout import Layout, Size
 from segscape.models.generator import Generator
 from segscape.nn.clade import CLADE
 from segscape.nn.conditional import ConditionalNorm
+from segscape.nn.sean import StyleModulation
 from segscape.style import Style
 
 PLAIN_RULE: Final = "multiply-accumulates of convolutions, linear layers and matrix products; no style encoder"
@@ -141,10 +142,13 @@ def count(model: Generator, size: Size | None = None) -> Complexity:
     size = model.config.image_size if size is None else size
     with torch.device("meta"):
         twin = type(model)(model.config).eval()
-        layout, style = _empty_input(twin, size)
+        layout, photo = _empty_layout(twin, size), torch.zeros(1, 3, *size)
+    for part in twin.modules():
+        if isinstance(part, StyleModulation):
+            part.path = "dense"  # as published; the other path takes a fraction
     norms = outermost_norms(twin)
     resolutions = _record_resolutions(norms)
-    macs = count_macs(twin, lambda: twin(layout, style))
+    macs = count_macs(twin, lambda: twin(layout, _counted_style(twin, layout, photo)))
     counted = {name: _pair(twin, name, macs) for name in norms}
     encoder = getattr(twin, "encoder", None)
     encoder_parameters = 0 if encoder is None else parameters(encoder)
@@ -261,18 +265,25 @@ def _table_reads(*_: object, out_shape: tuple[int, ...], **__: object) -> int:
     return 2 * prod(out_shape)
 
 
-def _empty_input(model: Generator, size: Size) -> tuple[Layout, Style | None]:
-    """A layout of class 0, and a style if the model takes one."""
+def _empty_layout(model: Generator, size: Size) -> Layout:
+    """A layout of class 0."""
     config = model.config
     label_map = torch.zeros(1, *size, dtype=torch.long)
-    layout = Layout(
+    return Layout(
         label_map,
         config.labels,
         label_map if config.use_instances else None,
         position=torch.zeros(1, 2, *size) if config.encoding_rule else None,
         check=False,
     )
-    return layout, Style(torch.zeros(1, config.latent_dim)) if config.latent_dim else None
+
+
+def _counted_style(model: Generator, layout: Layout, photo: Tensor) -> Style | None:
+    """That of a photo where the encoder counts, else zeros."""
+    if model.encoder_counts:
+        return model.encode(photo, layout).mean
+    shape = model.config.style_shape
+    return Style(torch.zeros(1, *shape, device=photo.device)) if shape else None
 
 
 def _record_resolutions(norms: dict[str, ConditionalNorm]) -> dict[str, Size]:

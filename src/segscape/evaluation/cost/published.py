@@ -71,6 +71,9 @@ SETTINGS: Final[dict[str, Setting]] = {
 _OF_ONE_MODEL: Final[dict[tuple[str, str], dict[str, Any]]] = {
     # The paper does not say it; this width gives the multiply-accumulates of its Table IV.
     ("spade-light", "Cityscapes"): {"base_channels": 32},
+    # The paper does not say it; without instance edges it is the parameters of its Table VIII.
+    ("sean", "Cityscapes"): {"use_instances": False},
+    ("sean-clade", "Cityscapes"): {"use_instances": False},
 }
 
 

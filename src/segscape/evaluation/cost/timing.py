@@ -159,7 +159,8 @@ def measure(
     size = config.image_size if size is None else size
     model = model.to(device).eval()
     layout = regions(config.labels, size, instances=config.use_instances, count=batch_size).to(device)
-    style = Style(torch.zeros(batch_size, config.latent_dim, device=device)) if config.latent_dim else None
+    shape = config.style_shape
+    style = Style(torch.zeros(batch_size, *shape, device=device)) if shape else None
     forward = partial(_forward, model, style=style)
     with thread_count(threads) as used:
         for _ in range(warmup):

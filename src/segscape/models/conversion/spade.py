@@ -8,57 +8,53 @@ the up-sampling are not in the file and must be given.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.errors import CheckpointError
 from segscape.labels import LABEL_SETS, LabelSet
+from segscape.models.conversion.official import (
+    CONV,
+    PLAIN,
+    RUNNING,
+    State,
+    read_official,
+    rename,
+    under,
+    with_classes_of,
+)
 from segscape.models.generator import as_label_set
 from segscape.models.spade import NormKind, SPADEGenerator, SPADEGeneratorConfig, Upsampling
 from segscape.nn.conditional import Statistics
 from segscape.position import PositionRule
 
-State = Mapping[str, Tensor]
 Network = Literal["generator", "discriminator", "encoder"]
 
-PLAIN = {"weight": "weight", "bias": "bias"}
-RUNNING = {name: name for name in ("running_mean", "running_var", "num_batches_tracked")}
-CONV = {**PLAIN, "weight_orig": "weight", "weight_u": "weight_u", "weight_v": "weight_v"}
-"""A convolution with (`weight_orig`, `weight_u`, `weight_v`) or without (`weight`) spectral normalisation."""
-
-
-def _under(official: str, ours: str, keys: Mapping[str, str]) -> dict[str, str]:
-    return {f"{official}.{key}": f"{ours}.{name}" for key, name in keys.items()}
-
-
 NORM_KEYS = {
-    **_under("param_free_norm", "statistics", RUNNING),
+    **under("param_free_norm", "statistics", RUNNING),
     # SPADE
-    **_under("mlp_shared.0", "shared", PLAIN),
-    **_under("mlp_gamma", "gamma", PLAIN),
-    **_under("mlp_beta", "beta", PLAIN),
+    **under("mlp_shared.0", "shared", PLAIN),
+    **under("mlp_gamma", "gamma", PLAIN),
+    **under("mlp_beta", "beta", PLAIN),
     # CLADE, CLADE-ICPE, instance edges
     "class_specified_affine.weight": "gamma",
     "class_specified_affine.bias": "beta",
-    **_under("class_specified_affine.dist_conv_w", "position_gamma", PLAIN),
-    **_under("class_specified_affine.dist_conv_b", "position_beta", PLAIN),
-    **_under("inst_conv", "edge", PLAIN),
+    **under("class_specified_affine.dist_conv_w", "position_gamma", PLAIN),
+    **under("class_specified_affine.dist_conv_b", "position_beta", PLAIN),
+    **under("inst_conv", "edge", PLAIN),
 }
 """A conditional norm: official key -> ours."""
 
 BLOCK_KEYS = {
-    **_under("conv_0", "conv_0", CONV),
-    **_under("conv_1", "conv_1", CONV),
-    **_under("conv_s", "conv_s", CONV),
-    **_under("norm_0", "norm_0", NORM_KEYS),
-    **_under("norm_1", "norm_1", NORM_KEYS),
-    **_under("norm_s", "norm_s", NORM_KEYS),
+    **under("conv_0", "conv_0", CONV),
+    **under("conv_1", "conv_1", CONV),
+    **under("conv_s", "conv_s", CONV),
+    **under("norm_0", "norm_0", NORM_KEYS),
+    **under("norm_1", "norm_1", NORM_KEYS),
+    **under("norm_s", "norm_s", NORM_KEYS),
 }
 """A residual block: official key -> ours."""
 
@@ -66,16 +62,16 @@ BLOCKS = ("head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3", 
 """The official names of the residual blocks in order; `up_4` exists with up-sampling `most` only."""
 
 GENERATOR_KEYS = {
-    **_under("fc", "stem", PLAIN),
-    **{key: name for i, block in enumerate(BLOCKS) for key, name in _under(block, f"blocks.{i}", BLOCK_KEYS).items()},
-    **_under("conv_img", "to_rgb", PLAIN),
+    **under("fc", "stem", PLAIN),
+    **{key: name for i, block in enumerate(BLOCKS) for key, name in under(block, f"blocks.{i}", BLOCK_KEYS).items()},
+    **under("conv_img", "to_rgb", PLAIN),
 }
 """A generator: official key -> ours."""
 
 ENCODER_KEYS = {
-    **{key: name for i in range(6) for key, name in _under(f"layer{i + 1}.0", f"layers.{i}", CONV).items()},
-    **_under("fc_mu", "mean", PLAIN),
-    **_under("fc_var", "log_variance", PLAIN),
+    **{key: name for i in range(6) for key, name in under(f"layer{i + 1}.0", f"layers.{i}", CONV).items()},
+    **under("fc_mu", "mean", PLAIN),
+    **under("fc_var", "log_variance", PLAIN),
 }
 """An encoder: official key -> ours (below `encoder.` in a generator)."""
 
@@ -96,9 +92,9 @@ def discriminator_keys(scales: int, layers: int) -> dict[str, str]:
     for i in range(scales):
         for j in range(layers + 1):
             official, conv = f"discriminator_{i}.model{j}.0", f"scales.{i}.convs.{j}"
-            table |= _under(official, conv, CONV)
-            table |= _under(f"{official}.0", conv, CONV)
-            table |= _under(f"{official}.1", f"scales.{i}.norms.{j}", {**PLAIN, **RUNNING})
+            table |= under(official, conv, CONV)
+            table |= under(f"{official}.0", conv, CONV)
+            table |= under(f"{official}.1", f"scales.{i}.norms.{j}", {**PLAIN, **RUNNING})
     return table
 
 
@@ -132,23 +128,8 @@ def discriminator_state(official: State, source: str = "the state dict") -> dict
 
 
 def reorder_classes(state: State, labels: LabelSet) -> dict[str, Tensor]:
-    """The weights of an official generator or discriminator with the classes in the order of `labels`.
-
-    The official code means to shift the labels of ADE20K (0 to 150, k to k - 1) but throws the result away, so channel
-    0 of its networks is unknown and channel k is class k. For the label set `ade20k` the channels are put where its
-    indices are; for any other, as `ade20k-official`, they stay.
-
-    Args:
-        state: under our names, as `generator_state` and `discriminator_state` give it.
-        labels: the label set of the result.
-    """
-    if labels != LABEL_SETS["ade20k"]:
-        return dict(state)
-    count = labels.num_classes
-    return {
-        name: value if (axis := _class_axis(name, value)) is None else _last_first(value, axis, count)
-        for name, value in state.items()
-    }
+    """`with_classes_of` for a generator or discriminator under our names."""
+    return with_classes_of(labels, state, _class_axis)
 
 
 def _class_axis(name: str, value: Tensor) -> int | None:
@@ -157,49 +138,6 @@ def _class_axis(name: str, value: Tensor) -> int | None:
         return 0
     one_hot = name.endswith(".shared.weight") or (name.startswith("scales.") and name.endswith(".convs.0.weight"))
     return 1 if one_hot or (name == "stem.weight" and value.ndim == 4) else None
-
-
-def _last_first(value: Tensor, axis: int, classes: int) -> Tensor:
-    """Entry 0 behind entry `classes` - 1; what comes after stays."""
-    order = [*range(1, classes), 0, *range(classes, value.shape[axis])]
-    return value.index_select(axis, torch.tensor(order, device=value.device))
-
-
-def rename(official: State, keys: Mapping[str, str], source: str = "the state dict") -> dict[str, Tensor]:
-    """The tensors of a state dict under the names that the table `keys` gives; raises CheckpointError on others."""
-    state = _modern(official)
-    unknown = [key for key in state if key not in keys]
-    if unknown:
-        raise CheckpointError(
-            f"{source} holds {len(unknown)} keys that the official SPADE and CLADE networks do not have (first: "
-            f"{unknown[0]}); it belongs to another system or a changed network."
-        )
-    return {keys[key]: value for key, value in state.items()}
-
-
-def _modern(official: State) -> dict[str, Tensor]:
-    """The state as a current PyTorch would have saved it: float32, spectral norm with its vector v, all counters."""
-    state = {
-        key.removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in official.items()
-    }
-    for key in [key for key in state if key.endswith(".weight_orig")]:
-        weight = key.removesuffix("_orig")
-        normalized = state.pop(weight, None)  # a derived copy, saved by very old files
-        if normalized is not None and f"{weight}_u" in state and f"{weight}_v" not in state:
-            state[f"{weight}_v"] = _right_vector(state[key], normalized, state[f"{weight}_u"])
-    for key in [key for key in state if key.endswith(".running_mean")]:
-        state.setdefault(key.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
-    return state
-
-
-def _right_vector(weight: Tensor, normalized: Tensor, u: Tensor) -> Tensor:
-    """The v that files of PyTorch < 1.0 lack: pinv(W) u, scaled so that u^T W v is the sigma they divided by."""
-    matrix, left = weight.flatten(1).double(), u.double()
-    sigma = (weight.double() * normalized.double()).sum() / normalized.double().square().sum()
-    inverse: Tensor = torch.linalg.pinv(matrix @ matrix.t(), rtol=1e-10, hermitian=True)
-    v = matrix.t() @ (inverse @ left)
-    return (v * sigma / torch.dot(left, matrix @ v)).float()
 
 
 def _require(official: State, network: Network, source: str) -> None:
@@ -291,11 +229,12 @@ def _uses_instances(state: State, labels: LabelSet, wish: bool | None, source: s
         instances = channels == labels.num_classes + 1 if wish is None else wish
         found = channels - int(instances)
         described = f"{channels} (or {channels - 1} and instance edges)" if wish is None else str(found)
-    _check_classes(found, described, labels, source)
+    check_classes(found, described, labels, source)
     return instances
 
 
-def _check_classes(found: int, described: str, labels: LabelSet, source: str) -> None:
+def check_classes(found: int, described: str, labels: LabelSet, source: str) -> None:
+    """Raise CheckpointError, which calls the classes found as `described`, if they are not those of `labels`."""
     if found != labels.num_classes:
         raise CheckpointError(
             f"{source} was trained with {described} classes, but the label set {labels.name!r} has "
@@ -337,53 +276,35 @@ def _check_start(state: State, config: SPADEGeneratorConfig, source: str) -> Non
         )
 
 
-def read_official(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in an official `.pth` file, on the CPU; nothing but tensors is unpickled.
-
-    Raises:
-        CheckpointError: the file is missing, cannot be read, or holds something else.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}: give a .pth file.")
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as a PyTorch state dict ({type(error).__name__}): it is damaged, or holds more "
-            "than tensors, which is refused because unpickling it could run code."
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        found = type(state).__name__
-        raise CheckpointError(f"{file} does not hold a state dict (names with tensors) but something else ({found}).")
-    return {str(key): value for key, value in state.items()}
+def recognises(official: State) -> bool:
+    """Whether a state dict is of one of the three networks of SPADE's code; ask the systems built on it first."""
+    return any(key.removeprefix("module.").startswith(first) for key in official for first, _ in FIRST_KEYS.values())
 
 
-def convert_checkpoint(
-    generator_path: str | Path,
+def convert(
+    official: State,
     *,
     labels: LabelSet | str | int,
     image_size: tuple[int, int],
+    encoder: State | None = None,
+    source: str = "the state dict",
     upsampling: Upsampling = "normal",
-    encoder_path: str | Path | None = None,
     use_instances: bool | None = None,
     position_rule: PositionRule = "official",
 ) -> SPADEGenerator:
-    """Load an official generator, in evaluation mode; `save_pretrained` then writes it as one of ours.
+    """An official generator as one of ours, in evaluation mode.
 
     Args:
-        generator_path: the `*_net_G.pth` file.
-        encoder_path: the `*_net_E.pth` file; a generator with a style needs it, others have none.
-        labels, image_size, upsampling, use_instances, position_rule: as in `infer_config`. For the published models:
-            `ade20k` (the classes are put in its order, see `reorder_classes`) or `ade20k-official` (they stay) at
-            (256, 256); `coco-stuff` at (256, 256); `cityscapes` at (256, 512) with upsampling `more`.
+        official: its state dict.
+        encoder: the state dict of its encoder (`*_net_E.pth`); a generator with a style needs it, others have none.
+        labels, image_size, source, upsampling, use_instances, position_rule: as in `infer_config`. For the published
+            models: `ade20k` (the classes are put in its order) or `ade20k-official` (they stay) at (256, 256);
+            `coco-stuff` at (256, 256); `cityscapes` at (256, 512) with upsampling `more`.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another network, or does not fit the arguments.
+        CheckpointError: incomplete, of another network, or not fitting the arguments.
         ConfigError: `image_size` is impossible for `upsampling`.
     """
-    source = str(generator_path)
-    official = read_official(generator_path)
     config = infer_config(
         official,
         labels=labels,
@@ -396,8 +317,8 @@ def convert_checkpoint(
     model = SPADEGenerator(config)
     _check_shift(config, source)
     state = reorder_classes(generator_state(official, source), config.labels)
-    state |= _encoder_part(encoder_path, config, source)
-    model.load_weights(state, source if encoder_path is None else f"{source} with {encoder_path}")
+    state |= encoder_part(encoder, config.latent_dim, source)
+    model.load_weights(state, source)
     return model.eval()
 
 
@@ -410,31 +331,34 @@ def _check_shift(config: SPADEGeneratorConfig, source: str) -> None:
         )
 
 
-def _encoder_part(path: str | Path | None, config: SPADEGeneratorConfig, generator: str) -> dict[str, Tensor]:
-    if config.latent_dim is None:
-        if path is not None:
-            raise CheckpointError(f"{generator} takes no style, so the encoder {path} does not belong to it.")
+def encoder_part(encoder: State | None, latent_dim: int | None, source: str) -> dict[str, Tensor]:
+    """The weights of the attribute `encoder` of a generator; raises CheckpointError if they should not or must be."""
+    if latent_dim is None:
+        if encoder is not None:
+            raise CheckpointError(f"{source} takes no style, so the encoder does not belong to it.")
         return {}
-    if path is None:
-        raise CheckpointError(f"{generator} takes a style: give its encoder too, the file that ends in _net_E.pth.")
-    return {f"encoder.{name}": value for name, value in encoder_state(read_official(path), str(path)).items()}
+    if encoder is None:
+        raise CheckpointError(f"{source} takes a style: give its encoder too, the file that ends in _net_E.pth.")
+    state = encoder_state(encoder, f"the encoder of {source}")
+    return {f"encoder.{name}": value for name, value in state.items()}
 
 
 def convert_discriminator(
-    path: str | Path, *, labels: LabelSet | str | int, use_instances: bool | None = None
+    path: str | Path, *, labels: LabelSet | str | int, use_instances: bool | None = None, last_stride: int = 1
 ) -> MultiScaleDiscriminator:
     """Load an official discriminator (`*_net_D.pth`), in training mode: it is of use to go on training.
 
     Args:
         path: the file.
-        labels: the label set it was trained with, its name, or the number of classes; as in `convert_checkpoint`.
+        labels: the label set it was trained with, its name, or the number of classes; as in `convert`.
         use_instances: whether it reads instance edges; None: if it has one channel more than classes and image.
+        last_stride: of its last inner layer: 2 in SEAN and CA2-SIS, whose checkpoints do not tell.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another network, or of other labels.
     """
-    official, source = read_official(path), str(path)
-    return discriminator_from_state(official, labels=labels, use_instances=use_instances, source=source)
+    options = {"labels": labels, "use_instances": use_instances, "last_stride": last_stride}
+    return discriminator_from_state(read_official(path), **options, source=str(path))  # type: ignore[arg-type]
 
 
 def discriminator_from_state(
@@ -442,6 +366,7 @@ def discriminator_from_state(
     *,
     labels: LabelSet | str | int,
     use_instances: bool | None = None,
+    last_stride: int = 1,
     source: str = "the state dict",
 ) -> MultiScaleDiscriminator:
     """As `convert_discriminator`, on a state dict."""
@@ -453,7 +378,7 @@ def discriminator_from_state(
     seen = channels - 3
     instances = seen == labels.num_classes + 1 if use_instances is None else use_instances
     described = f"{seen} (or {seen - 1} and instance edges)" if use_instances is None else str(seen - int(instances))
-    _check_classes(seen - int(instances), described, labels, source)
+    check_classes(seen - int(instances), described, labels, source)
     discriminator = MultiScaleDiscriminator(
         labels.num_classes,
         instances=instances,
@@ -462,6 +387,7 @@ def discriminator_from_state(
         num_layers=max(int(name.split(".")[3]) for name in state),
         norm=_discriminator_norm(state),
         spectral="scales.0.convs.1.weight_u" in state,
+        last_stride=last_stride,
     )
     try:
         discriminator.load_state_dict(reorder_classes(state, labels))

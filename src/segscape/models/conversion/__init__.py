@@ -1,0 +1,76 @@
+"""Official checkpoints of every system as models of ours: one file per system, found by the keys in the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from segscape.errors import CheckpointError, ConfigError
+from segscape.labels import LabelSet
+from segscape.models.conversion import cc_fpse, dagan, pix2pixhd, sean, spade
+from segscape.models.conversion.official import State, read_official
+from segscape.models.conversion.spade import convert_discriminator
+from segscape.models.generator import Generator
+
+__all__ = ["SYSTEMS", "convert_checkpoint", "convert_discriminator"]
+
+SYSTEMS: Mapping[str, ModuleType] = {
+    "pix2pixHD": pix2pixhd,
+    "CC-FPSE": cc_fpse,
+    "DAGAN": dagan,
+    "SEAN": sean,
+    "SPADE and CLADE": spade,
+}
+"""Systems by the name to use in messages; those built on SPADE's code come before it.
+
+Each module has `recognises(state) -> bool` and `convert(state, *, labels, image_size, source, ...)`.
+"""
+
+
+def convert_checkpoint(
+    generator_path: str | Path,
+    *,
+    labels: LabelSet | str | int,
+    image_size: tuple[int, int],
+    encoder_path: str | Path | None = None,
+    **options: Any,
+) -> Generator:
+    """Load an official generator, in evaluation mode; `save_pretrained` then writes it as one of ours.
+
+    Args:
+        generator_path: the `*_net_G.pth` file.
+        labels: the label set that it was trained with, its name, or the number of classes (the unknown class counts).
+        image_size: (height, width) of its images.
+        encoder_path: the `*_net_E.pth` file of a system that has one.
+        options: what else the system's `convert` takes, for example `upsampling="more"`.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of an unknown network, or does not fit the arguments.
+        ConfigError: an option that the system does not have, or an impossible one.
+    """
+    official, source = read_official(generator_path), str(generator_path)
+    name, module = _system_of(official, source)
+    known = list(signature(module.convert).parameters)
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise ConfigError(f"{source} is a checkpoint of {name}, which has no option {unknown[0]!r}: leave it out.")
+    if encoder_path is not None:
+        if "encoder" not in known:
+            raise CheckpointError(f"{source} is a checkpoint of {name}, which has no encoder file: leave it out.")
+        options["encoder"] = read_official(encoder_path)
+    return cast(Generator, module.convert(official, labels=labels, image_size=image_size, source=source, **options))
+
+
+def _system_of(official: State, source: str) -> tuple[str, ModuleType]:
+    """The system that a generator's state dict belongs to; raises CheckpointError if none knows it."""
+    for name, module in SYSTEMS.items():
+        if module.recognises(official):
+            return name, module
+    first = next(iter(official), "none")
+    raise CheckpointError(
+        f"{source} holds no generator of {', '.join(SYSTEMS)} (first key: {first}): give the file that ends in "
+        "_net_G.pth; the networks of changed codes cannot be converted."
+    )
