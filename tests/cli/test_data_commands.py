@@ -54,7 +54,7 @@ def test_models_lists_the_published_systems(run: Run) -> None:
 def test_models_describes_a_saved_model(run: Run, workplace: Path) -> None:
     result = run("models", "models/styles")
     assert result.code == 0
-    assert "global, 4 dimensions" in result.out and "camvid, 12 classes" in result.out
+    assert "latent, 4 numbers" in result.out and "camvid, 12 classes" in result.out
     assert "bicyclist (thing)" in result.out and "unlabelled (unknown)" in result.out
     assert run("models", "clade-icpe").out.startswith("clade-icpe (151 classes")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import cc_fpse, dagan, data, groupdnet, layers, layouts, losses, networks, pix2pixhd, sean, training
+from . import ca2_sis, cc_fpse, dagan, data, groupdnet, layers, layouts, losses, networks, pix2pixhd, sean, training
 from .vector import Vector
 
 Adapter = Callable[[Vector], dict[str, Tensor]]
@@ -41,6 +41,7 @@ ADAPTERS: dict[str, Adapter] = {
 """system/network/kind -> adapter."""
 ADAPTERS |= cc_fpse.ADAPTERS
 ADAPTERS |= dagan.ADAPTERS
+ADAPTERS |= ca2_sis.ADAPTERS
 ADAPTERS |= groupdnet.ADAPTERS
 ADAPTERS |= pix2pixhd.ADAPTERS
 ADAPTERS |= sean.ADAPTERS
@@ -51,6 +52,7 @@ FAST: dict[str, Adapter] = {
 """system/network/kind of a generator -> what gives the `image` of its fast copy, in evaluation mode."""
 FAST |= cc_fpse.FAST
 FAST |= dagan.FAST
+FAST |= ca2_sis.FAST
 FAST |= groupdnet.FAST
 FAST |= pix2pixhd.FAST
 FAST |= sean.FAST

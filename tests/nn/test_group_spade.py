@@ -68,5 +68,7 @@ def test_needs_an_instance_map_if_built_for_one() -> None:
 
 
 def test_gradients() -> None:
-    norm = GroupSPADE(4, 4, hidden_channels=4, shared_groups=4, groups=2, instances=True, statistics="instance").double()
+    norm = GroupSPADE(
+        4, 4, hidden_channels=4, shared_groups=4, groups=2, instances=True, statistics="instance"
+    ).double()
     assert gradients_agree(norm, random_layout((3, 4)))

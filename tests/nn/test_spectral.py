@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from segscape.nn import SpectralNormConv2d
-from segscape.nn.spectral import conv2d
+from segscape.nn.spectral import SpectralNormConvTranspose2d, conv2d
 
 
 def make(seed: int = 0, **options: int | bool) -> SpectralNormConv2d:
@@ -102,3 +102,18 @@ def test_autocast_leaves_the_weight_exact() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             found = cast.normalized_weight()
         assert torch.equal(found, plain.normalized_weight()) and torch.equal(cast.weight_u, plain.weight_u)
+
+
+def test_transposed_convolution_as_pytorch_hook() -> None:
+    """In training, then in evaluation; the hook takes output channels as rows, too."""
+    torch.manual_seed(0)
+    ours = SpectralNormConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1).train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hooked = nn.utils.spectral_norm(nn.ConvTranspose2d(4, 3, 3, 2, 1, 1)).train()
+    hooked.load_state_dict({"weight_orig" if k == "weight" else k: v for k, v in ours.state_dict().items()})
+    assert ours.weight_u.shape == (3,) and ours.weight_v.shape == (4 * 9,)
+    x = torch.randn(2, 4, 5, 6)
+    torch.testing.assert_close(ours(x), hooked(x))
+    torch.testing.assert_close(ours.eval()(x), hooked.eval()(x))
+    torch.testing.assert_close(ours.plain()(x), hooked(x))

@@ -33,6 +33,29 @@ def test_a_run_leaves_frozen_parts_as_they_are(make_recipe: Callable[..., Recipe
             assert not torch.equal(content["generator"][name], before), name
 
 
+def test_frozen_parts_thaw(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    start = create_model("clade", labels="camvid", image_size=(32, 32), base_channels=1)
+    start.save_pretrained(tmp_path / "start")
+    recipe = make_recipe(
+        init_from=str(tmp_path / "start"), freeze=["blocks.*"], thaw_images=4, images=8, snapshot_images=4, ema=None
+    )
+    train(recipe, tmp_path / "run")
+    runs = {int(path.stem.split("-")[-1]): path for path in (tmp_path / "run" / "checkpoints").glob("*.pt")}
+    states = {images: torch.load(path, weights_only=True)["generator"] for images, path in runs.items()}
+    weights = "blocks.5.conv_0.weight"
+    assert torch.equal(states[4][weights], start.state_dict()[weights])
+    assert not torch.equal(states[4]["to_rgb.weight"], start.state_dict()["to_rgb.weight"])
+    assert not torch.equal(states[8][weights], states[4][weights])
+
+
+def test_what_is_no_longer_named_is_trained_again() -> None:
+    network = create_model("clade", labels=LabelSet.numbered(2), image_size=(32, 32), base_channels=1).train()
+    freeze(network, ["blocks.*"])
+    freeze(network.train(), ["stem.*"])
+    frozen = {name.split(".")[0] for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"stem"}
+
+
 def test_layers_are_frozen_as_a_whole_or_not_at_all() -> None:
     network = create_model("clade", labels=LabelSet.numbered(2), image_size=(32, 32), base_channels=1).train()
     freeze(network, ["blocks.1.conv_0.weight", "blocks.2.conv_0.*", "blocks.3.norm_0.statistics.*"])

@@ -16,7 +16,7 @@ from segscape.layout import Layout
 from segscape.models.registry import create_model, load_model
 from segscape.models.spade import SPADEGenerator
 from segscape.nn.spectral import SpectralNormConv2d
-from segscape.training.initialize import comparable_names, initialize
+from segscape.training.initialize import comparable_names, initialize, transfer
 from segscape.training.loop import train
 from segscape.training.recipe import Recipe
 
@@ -209,3 +209,47 @@ def test_what_is_no_model_is_one_sentence(make_recipe: MakeRecipe, tmp_path: Pat
     with pytest.raises(CheckpointError, match=r"does not lie in its run's folder"):
         train(make_recipe(init_from=str(tmp_path / "lonely.pt")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_enhancer_starts_around_a_global_network(tmp_path: Path) -> None:
+    """The two stages of pix2pixHD; styles come in with the second."""
+    options = {"image_size": (64, 64), "base_channels": 4, "num_downsamplings": 2, "num_blocks": 1}
+    options |= {"encoder_channels": 2, "encoder_downsamplings": 2}
+    old = create_model("pix2pixhd", labels=OLD, **options)
+    old.save_pretrained(tmp_path)
+    new = create_model("pix2pixhd", labels=NEW, enhancers=1, use_instances=True, feature_channels=3, **options)
+    fresh = {key: value.clone() for key, value in new.state_dict().items()}
+    initialize(new, judge(NEW), tmp_path)
+    taken, known = new.state_dict(), old.state_dict()
+    stem = "coarse.stem.convolution.weight"
+    for key, value in taken.items():
+        if not key.startswith("coarse."):
+            assert torch.equal(value, fresh[key]), key
+        elif key != stem:
+            assert torch.equal(value, known[key]), key
+    for index, before in MATCHES.items():
+        assert torch.equal(taken[stem][:, index], known[stem][:, before])
+    assert not taken[stem][:, 5:].any()  # edges and styles change nothing yet
+
+
+def test_styles_of_known_classes_are_kept(tmp_path: Path) -> None:
+    options = {"image_size": (64, 64), "base_channels": 4, "num_downsamplings": 2, "num_blocks": 1}
+    options |= {"feature_channels": 3, "encoder_channels": 2, "encoder_downsamplings": 2}
+    old = create_model("pix2pixhd", labels=OLD, **options)
+    old.cluster_counts += 1 + torch.arange(4)
+    old.save_pretrained(tmp_path)
+    new = create_model("pix2pixhd", labels=NEW, **options)
+    initialize(new, judge(NEW), tmp_path)
+    assert new.cluster_counts.tolist() == [4, 2, 0, 1, 0]
+
+
+@pytest.mark.parametrize("scales", [1, 3])
+def test_scales_of_a_discriminator_are_counted_from_the_coarsest(scales: int) -> None:
+    old = judge(OLD)
+    new = MultiScaleDiscriminator(4, base_channels=2, num_layers=2, num_scales=scales)
+    names = comparable_names(OLD, OLD)
+    fresh = transfer(old, new, *names, "the old one")
+    for new_scale, old_scale in zip(reversed(list(new.scales)), reversed(list(old.scales)), strict=False):
+        for key, value in new_scale.state_dict().items():
+            assert torch.equal(value, old_scale.state_dict()[key])
+    assert {key.split(".")[1] for key in fresh} == ({"0"} if scales == 3 else set())

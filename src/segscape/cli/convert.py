@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from segscape.cli.options import parse_labels, parse_size, prepare_folder
+from segscape.cli.options import parse_labels, parse_settings, parse_size, prepare_folder
 from segscape.errors import CheckpointError
-
-
-class UpsamplingChoice(str, Enum):
-    """The official `num_upsampling_layers`."""
-
-    normal = "normal"
-    more = "more"
-    most = "most"
 
 
 def convert(
@@ -32,8 +23,18 @@ def convert(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the converted model.")],
     upsampling: Annotated[
-        UpsamplingChoice, typer.Option(help="The official num_upsampling_layers.")
-    ] = UpsamplingChoice.normal,
+        str | None,
+        typer.Option(help="The official num_upsampling_layers of systems that have it: normal, more (Cityscapes), most."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What else the file does not tell, for example use_instances=true or final_tanh=false; repeatable. "
+            "An unknown key is answered with those of the system.",
+        ),
+    ] = None,
     size: Annotated[str, typer.Option(metavar="HxW", help="Height and width of the training images.")] = "256x256",
     encoder: Annotated[Path | None, typer.Option(help="The official *_net_E.pth of a model with styles.")] = None,
     discriminator: Annotated[
@@ -41,7 +42,7 @@ def convert(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that exists.")] = False,
 ) -> None:
-    """Convert an official SPADE, CLADE or CLADE-ICPE checkpoint.
+    """Convert an official checkpoint of any system; the file itself tells which.
 
     Nothing in the file is executed: it is read as plain tensors.
     """
@@ -55,9 +56,8 @@ def convert(
     from segscape.models.conversion import convert_checkpoint, convert_discriminator
 
     classes = parse_labels(labels)
-    model = convert_checkpoint(
-        generator, labels=classes, upsampling=upsampling.value, image_size=image_size, encoder_path=encoder
-    )
+    options = parse_settings(settings or []) | ({"upsampling": upsampling} if upsampling else {})
+    model = convert_checkpoint(generator, labels=classes, image_size=image_size, encoder_path=encoder, **options)
     critic = None if discriminator is None else convert_discriminator(discriminator, labels=classes)
     prepare_folder(out)
     model.save_pretrained(out)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from segscape.errors import SegscapeError
 
@@ -28,6 +30,26 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_labels(text: str) -> str | int:
     """`--labels` as `create_model` takes it: a number of classes, or the name or file of a label set."""
     return int(text) if text.isdigit() else text
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`--set key=value` options as keyword arguments, the values in YAML.
+
+    Raises:
+        SegscapeError: one has another form.
+    """
+    import yaml
+
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.isidentifier():
+            raise SegscapeError(f"--set {setting!r} is not of the form key=value, for example use_instances=true.")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SegscapeError(f"--set {setting!r}: the value is not valid YAML.") from None
+    return options
 
 
 def prepare_folder(folder: Path) -> None:

@@ -242,7 +242,7 @@ def _print_layers(entry: Profile) -> None:
 
 def _table1(json_file: Path | None) -> None:
     from segscape.evaluation.cost.complexity import PAPER_RULE, PLAIN_RULE
-    from segscape.evaluation.cost.published import PAPER, reproduce_costs
+    from segscape.evaluation.cost.published import PAPER, REMARKS, reproduce_costs
     from segscape.evaluation.cost.timing import machine
 
     counted = ("table", "dataset", "model", "params M", "paper", "", "MACs G", "FLOPs G", "paper", "")
@@ -255,6 +255,8 @@ def _table1(json_file: Path | None) -> None:
     print()
     _print_notes(
         f"{sum(agreements)} of {len(agreements)} figures agree to the printed digit.",
+        *(f"{model}, {dataset}: {remark}." for (dataset, model), remark in REMARKS.items()),
+        "Table VIII leaves the tables of CLADE out of its parameters; so does the comparison with it, not 'params M'.",
         f"MACs: {PLAIN_RULE}.",
         f"FLOPs: {PAPER_RULE}.",
         f"Columns 'paper' quote the {PAPER}: s is the run time on a Titan XP, training GB the memory of training with "

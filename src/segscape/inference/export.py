@@ -40,7 +40,8 @@ from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models.generator import Generator, GeneratorConfig
 from segscape.nn.clade import CLADE
-from segscape.nn.conditional import ConditionalNorm
+from segscape.nn.conditional import LayoutModulatedNorm
+from segscape.nn.noise import remove_noise
 from segscape.nn.spade import SPADE
 from segscape.nn.spectral import SpectralNorm
 from segscape.style import Style
@@ -121,7 +122,7 @@ class GeneratorOfTensors(nn.Module):
         return cast(Tensor, self.generator(layout, None if style is None else Style(style)))
 
 
-class SPADEByLookUp(ConditionalNorm):
+class SPADEByLookUp(LayoutModulatedNorm):
     """SPADE in evaluation mode, its first convolution as one look-up for each place of the kernel.
 
     Args:
@@ -139,10 +140,15 @@ class SPADEByLookUp(ConditionalNorm):
 
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
         """As `SPADE`, for a `TracedLayout`."""
-        windows = cast(TracedLayout, layout).windows((x.shape[-2], x.shape[-1]), self.side, self.instances)
+        gamma, beta = self.modulation(layout, (x.shape[-2], x.shape[-1]))
+        return cast(Tensor, self.statistics(x) * gamma + beta)
+
+    def modulation(self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """As `SPADE`, for a `TracedLayout`."""
+        windows = cast(TracedLayout, layout).windows(size, self.side, self.instances)
         found = [F.embedding(window, table) for window, table in zip(windows, self.tables, strict=True)]
         hidden = F.relu(reduce(torch.add, found)).permute(0, 3, 1, 2)  # [N, H, h, w]
-        return cast(Tensor, self.statistics(x) * (1 + self.gamma(hidden)) + self.beta(hidden))
+        return 1 + self.gamma(hidden), self.beta(hidden)
 
 
 def export_onnx(model: Generator, path: str | Path, *, size: Size | None = None) -> Export:
@@ -237,10 +243,15 @@ def _style_shape(config: GeneratorConfig, size: Size | None) -> tuple[int | None
 
 
 def fold(model: Generator) -> Generator:
-    """A copy on the CPU, in evaluation mode, for tracing: spectral norm, CLADE's statistics and SPADE's look-ups."""
+    """A copy on the CPU, in evaluation mode, for tracing: spectral norm, CLADE's statistics and SPADE's look-ups.
+
+    SEAN's noise is left out.
+    """
     network = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    if hasattr(network, "encoder"):
-        del network.encoder  # no part of the forward pass
+    for encoder in ("encoder", "style_encoder"):
+        if hasattr(network, encoder):
+            delattr(network, encoder)  # no part of the forward pass
+    remove_noise(network)
     for name, module in list(network.named_modules()):
         if isinstance(module, SpectralNorm):
             network.set_submodule(name, plain_convolution(module))
@@ -312,7 +323,9 @@ def _write(
         save(_trace(model, signature), signature, draft)
     inputs = _example(signature, 1, signature.size or (3 * signature.size_multiple, 2 * signature.size_multiple))
     with torch.no_grad():
-        expected = GeneratorOfTensors(copy.deepcopy(model).cpu().float().eval())(**inputs).numpy()
+        plain = copy.deepcopy(model).cpu().float().eval()
+        remove_noise(plain)
+        expected = GeneratorOfTensors(plain)(**inputs).numpy()
     found = run(draft, inputs)
     difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     if not difference <= TOLERANCE:  # a NaN is no agreement

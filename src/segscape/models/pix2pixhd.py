@@ -348,7 +348,7 @@ class Pix2PixHDGenerator(Generator):
             count = min(self.config.num_clusters, len(rows))
             self.cluster_counts[label] = count
             if count:
-                centres = kmeans(count, random_state=0).fit(rows.numpy()).cluster_centers_
+                centres = kmeans(count, n_init=10, random_state=0).fit(rows.numpy()).cluster_centers_
                 self.cluster_centres[label, :count] = torch.from_numpy(centres)
 
     def region_features(self, image: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:

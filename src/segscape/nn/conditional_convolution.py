@@ -122,7 +122,7 @@ class ConditionalConvolution(nn.Module):
 
     def forward(self, x: Tensor, conditions: Tensor) -> Tensor:
         """`x [N, C, h, w]`, `conditions [N, S, h, w]` -> `[N, C, h, w]`."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a trace would get four times as long
             return conditional_convolution(x, self.predictor(conditions))
         hidden, last = self.predictor[:2](conditions), cast(nn.Conv2d, self.predictor[2])
         size = -(-x.shape[1] // PARTS)

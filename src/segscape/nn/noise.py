@@ -39,6 +39,13 @@ class AddedNoise(nn.Module):
         return x + self.weight.view(1, -1, 1, 1) * self.draw(x)
 
 
+def remove_noise(network: nn.Module) -> None:
+    """Take all `AddedNoise` out of a network, in place, which leaves the features that are expected of it."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, AddedNoise):
+            network.set_submodule(name, nn.Identity())
+
+
 class NoiseState:
     """Where the sources of a network's noise stand, to draw the same again. (PyTorch's default one is left out.)
 

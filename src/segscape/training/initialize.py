@@ -39,7 +39,7 @@ _AT_WILL = frozenset(
     )
 )
 """Options of a generator that may differ from those of the model it starts from."""
-_MAY_DIFFER = "only classes, instances, positional encoding and style may differ"
+_MAY_DIFFER = "only classes, instances, positional encoding, style and enhancers may differ"
 _SHOWN = 8
 _Value = TypeVar("_Value")
 

@@ -189,7 +189,8 @@ class _Trial:
     def _judge_gradients(self, reached: dict[str, set[str]]) -> Finding:
         missed, count = [], 0
         for kind, network in (("generator", self.generator), ("discriminator", self.discriminator)):
-            layers = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in network.named_parameters()))
+            learning = (name for name, parameter in network.named_parameters() if parameter.requires_grad)
+            layers = list(dict.fromkeys(name.rpartition(".")[0] for name in learning))
             missed += [f"{kind}.{layer}" for layer in layers if layer not in reached[kind]]
             count += len(layers)
         if missed:

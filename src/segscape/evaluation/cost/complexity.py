@@ -100,7 +100,8 @@ class Complexity:
         total: without the style encoder; the sum of the next two.
         backbone: everything but the norms, as in Table III of the CLADE paper.
         norms: the conditional norms, with the weights of convolutions that read channels which a norm appends.
-        encoder_parameters: of the style encoder, 0 if there is none.
+        encoder_parameters: of a style encoder that does not count, 0 if there is none.
+        table_parameters: of the total, those in the tables of CLADE.
         layers: from deep to shallow, that is from the smallest features to the image.
     """
 
@@ -109,6 +110,7 @@ class Complexity:
     backbone: Cost
     norms: Cost
     encoder_parameters: int
+    table_parameters: int
     layers: tuple[LayerPair, ...]
 
     def scores(self) -> list[Score]:
@@ -159,7 +161,8 @@ def count(model: Generator, size: Size | None = None) -> Complexity:
         for name, pair in counted.items()
         if pair.convolution.parameters
     )
-    return Complexity(size, total, total - inside, inside, encoder_parameters, layers)
+    tables = sum(norm.gamma.numel() + norm.beta.numel() for norm in twin.modules() if isinstance(norm, CLADE))
+    return Complexity(size, total, total - inside, inside, encoder_parameters, tables, layers)
 
 
 def count_macs(module: nn.Module, forward: Callable[[], object]) -> dict[str, Macs]:

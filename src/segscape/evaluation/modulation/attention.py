@@ -54,7 +54,8 @@ class BlockAttention:
     @property
     def favourite(self) -> NDArray[np.int64]:
         """The class at whose code each pixel looked most, `[h, w]`."""
-        return self.weights.argmax(axis=0)
+        favourite: NDArray[np.int64] = self.weights.argmax(axis=0)
+        return favourite
 
     @property
     def own_weight(self) -> float:

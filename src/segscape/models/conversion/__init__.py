@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from segscape.errors import CheckpointError, ConfigError
 from segscape.labels import LabelSet
-from segscape.models.conversion import cc_fpse, dagan, pix2pixhd, sean, spade
+from segscape.models.conversion import ca2_sis, cc_fpse, dagan, groupdnet, pix2pixhd, sean, spade
 from segscape.models.conversion.official import State, read_official
 from segscape.models.conversion.spade import convert_discriminator
 from segscape.models.generator import Generator
@@ -22,12 +22,17 @@ SYSTEMS: Mapping[str, ModuleType] = {
     "CC-FPSE": cc_fpse,
     "DAGAN": dagan,
     "SEAN": sean,
+    "CA2-SIS": ca2_sis,
+    "GroupDNet": groupdnet,
     "SPADE and CLADE": spade,
 }
 """Systems by the name to use in messages; those built on SPADE's code come before it.
 
 Each module has `recognises(state) -> bool` and `convert(state, *, labels, image_size, source, ...)`.
 """
+
+
+_GIVEN = ("official", "labels", "image_size", "encoder", "source")
 
 
 def convert_checkpoint(
@@ -45,7 +50,7 @@ def convert_checkpoint(
         labels: the label set that it was trained with, its name, or the number of classes (the unknown class counts).
         image_size: (height, width) of its images.
         encoder_path: the `*_net_E.pth` file of a system that has one.
-        options: what else the system's `convert` takes, for example `upsampling="more"`.
+        options: what else the `convert` in the system's file here takes, for example `upsampling="more"`.
 
     Raises:
         CheckpointError: a file is missing, damaged, of an unknown network, or does not fit the arguments.
@@ -56,7 +61,8 @@ def convert_checkpoint(
     known = list(signature(module.convert).parameters)
     unknown = sorted(options.keys() - known)
     if unknown:
-        raise ConfigError(f"{source} is a checkpoint of {name}, which has no option {unknown[0]!r}: leave it out.")
+        raise ConfigError(f"{source} is a checkpoint of {name}, which has no option {unknown[0]!r}; "
+            f"it has {', '.join(name for name in known if name not in _GIVEN) or 'none'}.")
     if encoder_path is not None:
         if "encoder" not in known:
             raise CheckpointError(f"{source} is a checkpoint of {name}, which has no encoder file: leave it out.")

@@ -110,7 +110,8 @@ def _modulation_options(state: State, labels: LabelSet, source: str) -> dict[str
         for instances in (False, True):
             expected = [_shapes(modulation, labels.num_classes, group, found[0][0], instances) for group in groups]
             if found == expected:
-                return {"modulation": modulation, "use_instances": instances, "hidden_channels": found[0][0]}
+                own = {"hidden_channels": found[0][0]} if modulation == "by-group" else {}
+                return {"modulation": modulation, "use_instances": instances, **own}
     raise _other_classes(labels, source)
 
 
