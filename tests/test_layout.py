@@ -259,3 +259,9 @@ def test_with_position_keeps_the_encoding_of_the_objects_as_they_are():
     padded = kept.pad(2, 1)
     assert torch.equal(padded.position()[..., :2, :3], layout.position())
     assert not torch.equal(layout.pad(2, 1).position()[..., :2, :3], layout.position())
+
+
+def test_present_classes() -> None:
+    label_map = torch.tensor([[[0, 2]], [[1, 1]]])
+    expected = [[True, False, True], [False, True, False]]
+    assert Layout(label_map, LabelSet.numbered(3)).present_classes().tolist() == expected

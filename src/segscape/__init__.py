@@ -22,6 +22,7 @@ __all__ = [
     "Layout",
     "OnnxPipeline",
     "Pipeline",
+    "Reference",
     "Style",
     "__version__",
     "create_model",
@@ -32,7 +33,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from segscape.inference.onnx import OnnxPipeline
-    from segscape.inference.pipeline import Pipeline
+    from segscape.inference.pipeline import Pipeline, Reference
     from segscape.labels import LABEL_SETS, LabelSet, label_set
     from segscape.layout import Layout
     from segscape.models import create_model, list_models, load_model
@@ -44,6 +45,7 @@ else:
         "Layout": "segscape.layout",
         "OnnxPipeline": "segscape.inference.onnx",
         "Pipeline": "segscape.inference.pipeline",
+        "Reference": "segscape.inference.pipeline",
         "Style": "segscape.style",
         "create_model": "segscape.models",
         "label_set": "segscape.labels",

@@ -157,6 +157,12 @@ class Layout:
         """
         return self._cached(("position", rule), size, lambda: self._full_position(rule))
 
+    def present_classes(self) -> Tensor:
+        """Which classes each label map has, bool `[N, C]`."""
+        found = torch.zeros(self.batch_size, self.num_classes, dtype=torch.bool, device=self.device)
+        labels = self.label_map.flatten(1)
+        return found.scatter_(1, labels, torch.ones_like(labels, dtype=torch.bool))
+
     def one_hot(self, size: Size | None = None) -> Tensor:
         """The labels as one channel per class, float32 ``[N, C, h, w]``."""
         size = self.size if size is None else size

@@ -17,6 +17,9 @@ from segscape.files import write_atomically
 
 StyleKind = Literal["latent", "codes", "map"]
 
+STYLE_SUFFIX: Final = ".safetensors"
+"""Of the files that `Style.save` writes."""
+
 _KINDS: Final[dict[int, StyleKind]] = {2: "latent", 3: "codes", 4: "map"}
 
 

@@ -33,7 +33,6 @@ from segscape.models.conversion.ca2_sis import (
 from segscape.models.conversion.official import rename
 from segscape.models.conversion.spade import discriminator_keys, discriminator_state
 from segscape.models.registry import create_model
-from segscape.nn.class_images import present_classes
 from segscape.nn.cross_attention import Attention, CrossAttentionTransformer, attention_loss, mean_logits
 from segscape.style import Style
 from segscape.training.recipe import Objective, OptimizerSection
@@ -351,7 +350,7 @@ def edit(vector: Vector) -> dict[str, Tensor]:
         shapes = model.mask_embedding(layout)
         others = shapes.roll(half, 0)
         mixed = style.replace_classes(partner, parts)
-        shared = present_classes(layout) & present_classes(layout).roll(half, 0)
+        shared = layout.present_classes() & layout.present_classes().roll(half, 0)
         transferred = model.with_shapes(shapes, others, parts, where=shared)
         masks = exchanged(layout.one_hot(), parts, shared)
         check_masks(model, masks, transferred)

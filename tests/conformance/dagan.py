@@ -282,9 +282,7 @@ def iterations(vector: Vector) -> dict[str, Tensor]:
     config = vector.config
     model = build(config, vector.state_of("netG")).train()
     judge = networks.build_discriminator(config, vector.state_of("netD")).train()
-    weights = Objective(
-        gan_mode=GAN_MODES[config["gan_mode"]], feature_matching=config["lambda_feat"], perceptual=0
-    )
+    weights = Objective(gan_mode=GAN_MODES[config["gan_mode"]], feature_matching=config["lambda_feat"], perceptual=0)
     betas, pace = (config["beta1"], config["beta2"]), training.rates(config)
     optimizers = [
         torch.optim.Adam(network.parameters(), lr=rate, betas=betas)
@@ -294,9 +292,7 @@ def iterations(vector: Vector) -> dict[str, Tensor]:
     for i in range(config["iterations"]):
         label_map = vector.inputs[f"label.{i}"].squeeze(1).long()
         instances = vector.inputs.get(f"instance.{i}")
-        layout = Layout(
-            label_map, labels_of(config), None if instances is None else instances.squeeze(1).long()
-        )
+        layout = Layout(label_map, labels_of(config), None if instances is None else instances.squeeze(1).long())
         image, styled = vector.inputs[f"image.{i}"], StyledGenerator(model)
         terms, fake = generator_step_losses(styled, judge, layout, image, objective=weights)
         found[f"iter{i}.generated"] = fake

@@ -19,7 +19,7 @@ from segscape.discriminators import MultiScaleDiscriminator
 from segscape.inference import accelerate
 from segscape.labels import LabelSet
 from segscape.layout import Layout, instance_edges
-from segscape.losses import PerceptualLoss, discriminator_loss, feature_matching_loss, generator_loss
+from segscape.losses import PerceptualLoss, discriminator_loss, generator_loss
 from segscape.models.conversion.official import rename
 from segscape.models.conversion.sean import BLOCK_KEYS, ENCODER_KEYS, GENERATOR_KEYS, NORM_KEYS, convert, joined
 from segscape.models.conversion.spade import BLOCKS, discriminator_from_state, discriminator_keys
@@ -291,8 +291,9 @@ def iteration(vector: Vector) -> dict[str, Tensor]:
     with given_noise(noises_of_generator(model), vector.inputs, "noise_g."):
         terms, fake = generator_step_losses(styled, judge, layout, image, objective=weights)
     torch.stack(list(terms.values())).sum().backward()
-    keys, judge_keys = keys_of(GENERATOR_KEYS, config.get("clade", False)), discriminator_keys(
-        config["num_D"], config["n_layers_D"]
+    keys, judge_keys = (
+        keys_of(GENERATOR_KEYS, config.get("clade", False)),
+        discriminator_keys(config["num_D"], config["n_layers_D"]),
     )
     found = {"fake_image": fake, "lr": torch.tensor(pace)} | _results(vector, model, keys, "grad_G.", "none.")
     optimizers[0].step()
@@ -392,8 +393,8 @@ def style_edits(vector: Vector) -> dict[str, Tensor]:
     model.code_counts.copy_(known)
     photos = [Style(codes[i : i + 1], present[i : i + 1]) for i in range(len(codes))]
     source = photos[config["source"]]
-    opened = model.with_mean_codes(source)
-    new = model.with_mean_codes(Style(torch.zeros_like(codes[:1]), torch.zeros_like(present[:1])))
+    opened = model.completed(source)
+    new = model.completed(Style(torch.zeros_like(codes[:1]), torch.zeros_like(present[:1])))
     contained = [j for j in range(codes.shape[1]) if inputs["present"][config["source"], j] and known[j]]
     chosen = [j for j in contained if config["checked"][j]]
 

@@ -50,7 +50,7 @@ class Vector:
             system=metadata.get("system", ""),
             network=metadata.get("network", ""),
             mode=metadata.get("mode", ""),
-            config={key: metadata[key] for key in ("kind",) if key in metadata} | json.loads(metadata.get("config", "{}")),
+            config={k: metadata[k] for k in ("kind",) if k in metadata} | json.loads(metadata.get("config", "{}")),
             tolerances={name: float(tolerances.get(name, metadata.get("tolerance", 0))) for name in outputs},
             state={key: value.float() if value.is_floating_point() else value
                    for key, value in _role(tensors, "state.").items()},

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from segscape.labels import LabelSet
 from segscape.layout import Layout
-from segscape.nn.class_images import class_images, present_classes
+from segscape.nn.class_images import class_images
 
 
 def one_by_one(image: Tensor, label_map: Tensor, num_classes: int, size: tuple[int, int]) -> Tensor:
@@ -47,9 +47,3 @@ def test_a_border_whose_colours_cancel_out_belongs_to_the_box() -> None:
     image = torch.tensor([[0.5, -0.5], [1.0, 1.0]]).expand(1, 3, 2, 2)
     layout = Layout(torch.zeros(1, 2, 2, dtype=torch.long), LabelSet.numbered(1))
     assert torch.equal(class_images(image, layout, (2, 2)), image)
-
-
-def test_present_classes() -> None:
-    label_map = torch.tensor([[[0, 2]], [[1, 1]]])
-    expected = [[True, False, True], [False, True, False]]
-    assert present_classes(Layout(label_map, LabelSet.numbered(3))).tolist() == expected

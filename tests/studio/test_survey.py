@@ -18,15 +18,19 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from segscape.errors import EvaluationError, SegscapeError
+from segscape.studio.server import SMALL_BODY as BODY_LIMIT
+from segscape.studio.server import serve
 from segscape.studio.study import Study
-from segscape.studio.survey import BODY_LIMIT, arrange, create_app, serve
+from segscape.studio.survey import arrange, create_app
 from segscape.studio.votes import Votes
 from tests.studio.conftest import COLOURS
+
+HERE = "http://127.0.0.1"
 
 
 @pytest.fixture
 def client(study: Study) -> TestClient:
-    return TestClient(create_app(study.folder))
+    return TestClient(create_app(study.folder), base_url=HERE)
 
 
 def pairs(client: TestClient, rater: str = "anna") -> list[dict[str, Any]]:
@@ -64,7 +68,7 @@ def test_sides_are_balanced_for_every_rater(client: TestClient) -> None:
 
 
 def test_order_and_sides_differ_between_raters_but_not_between_visits(client: TestClient, study: Study) -> None:
-    again = TestClient(create_app(study.folder))
+    again = TestClient(create_app(study.folder), base_url=HERE)
     sessions = [pairs(client, f"rater {number}") for number in range(8)]
     assert [pairs(again, f"rater {number}") for number in range(8)] == sessions
     assert len({tuple(pair["item"] for pair in session) for session in sessions}) > 4
@@ -120,7 +124,7 @@ def test_a_session_says_what_was_answered(client: TestClient, study: Study) -> N
     for item, choice in ((order[2], "left"), (order[0], "right"), (order[2], "right")):
         vote(client, item, choice)
     vote(client, order[1], rater="ben")
-    restarted = TestClient(create_app(study.folder))
+    restarted = TestClient(create_app(study.folder), base_url=HERE)
     answered = restarted.get("/api/pairs", params={"rater": "anna"}).json()["answered"]
     assert answered == [{"item": order[0], "choice": "right"}, {"item": order[2], "choice": "right"}]
 
@@ -155,14 +159,14 @@ def test_wrong_votes_are_refused_in_a_sentence(
 ) -> None:
     answer = client.post("/api/votes", json={"rater": "anna", "item": 0, "choice": "left", "seconds": 1, **change})
     assert answer.status_code == status
-    assert isinstance(answer.json()["detail"], str) and said in answer.json()["detail"]
+    assert isinstance(answer.json()["error"], str) and said in answer.json()["error"]
     assert Votes(study.votes_path).all() == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"seconds": NaN}'])
 def test_broken_bodies_are_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/api/votes", content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 422 and isinstance(answer.json()["detail"], str)
+    assert answer.status_code == 422 and isinstance(answer.json()["error"], str)
 
 
 def test_a_form_of_another_site_cannot_vote(client: TestClient, study: Study) -> None:
@@ -182,7 +186,7 @@ def test_large_bodies_are_refused(client: TestClient, study: Study) -> None:
     json_type = {"content-type": "application/json"}
     for content in (b" " * (BODY_LIMIT + 1), stream()):
         answer = client.post("/api/votes", content=content, headers=json_type)
-        assert answer.status_code == 413 and str(BODY_LIMIT) in answer.json()["detail"]
+        assert answer.status_code == 413 and str(BODY_LIMIT) in answer.json()["error"]
     padded = b'{"rater": "anna", "item": 0, "choice": "left", "seconds": 1}'.ljust(BODY_LIMIT)
     assert client.post("/api/votes", content=padded, headers=json_type).status_code == 200
 
@@ -241,7 +245,7 @@ def test_votes_that_cannot_be_kept_are_said(
     with closing(connect(study.votes_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         answer = vote(client, 0)
-        assert answer.status_code == 503 and "try again" in answer.json()["detail"]
+        assert answer.status_code == 503 and "try again" in answer.json()["error"]
         assert str(study.folder) not in answer.text and "database is locked" in caplog.text
         other.execute("ROLLBACK")
     assert vote(client, 0).status_code == 200

@@ -14,8 +14,9 @@ import pytest
 import uvicorn
 from PIL import Image
 
+from segscape.studio.server import listen
 from segscape.studio.study import Study
-from segscape.studio.survey import create_app, listen
+from segscape.studio.survey import create_app
 from segscape.studio.votes import Votes
 from tests.studio.conftest import COLOURS
 
@@ -218,7 +219,7 @@ def test_everything_can_be_reached_by_key_and_has_a_name(page: Any) -> None:
 def test_a_vote_that_cannot_be_saved_is_not_lost_silently(page: Any, study: Study) -> None:
     enter(page)
     wait_for(page, "1 of 6")
-    page.route("**/api/votes", lambda route: route.fulfill(status=418, json={"detail": "The disk is full."}))
+    page.route("**/api/votes", lambda route: route.fulfill(status=418, json={"error": "The disk is full."}))
     page.keyboard.press("ArrowLeft")
     page.get_by_role("alert").get_by_text("Your vote was not saved. The disk is full.").wait_for()
     assert page.get_by_role("status").inner_text() == "1 of 6"

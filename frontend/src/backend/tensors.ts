@@ -1,5 +1,5 @@
 /** From a layout to what an exported model reads, and from what it gives to pixels. */
-import { type LabelMap, resize } from '../canvas/label-map'
+import { type LabelMap, nearest } from '../canvas/label-map'
 import type { ModelInfo } from './backend'
 import { intraClassPosition, type PositionRule } from './position'
 
@@ -21,21 +21,29 @@ export interface Inputs {
 }
 
 /** The layout at a size that the network takes: resized if that is fixed, else padded by its last row and column. */
-export function fitted(model: ExportedModel, layout: LabelMap): { map: LabelMap; position: Float32Array | null } {
-  const encoded = model.position_rule && model.inputs.includes('position') ? intraClassPosition(layout, model.position_rule) : null
-  const multiple = model.size_multiple
-  const width = model.fixed_size ? model.size[1] : Math.ceil(layout.width / multiple) * multiple
-  const height = model.fixed_size ? model.size[0] : Math.ceil(layout.height / multiple) * multiple
-  const map = model.fixed_size ? resize(layout, width, height) : padded(layout, width, height)
-  if (!encoded) return { map, position: null }
-  const places = model.fixed_size ? resize(numbered(layout), width, height) : padded(numbered(layout), width, height)
-  const position = new Float32Array(2 * width * height)
-  const half = layout.width * layout.height
-  for (let place = 0; place < places.data.length; place++) {
-    position[place] = encoded[places.data[place]]
-    position[width * height + place] = encoded[half + places.data[place]]
-  }
-  return { map, position }
+export function fitted(model: ExportedModel, layout: LabelMap): Omit<Inputs, 'style'> {
+  const up = (side: number) => Math.ceil(side / model.size_multiple) * model.size_multiple
+  const [height, width] = model.fixed_size ? model.size : [up(layout.height), up(layout.width)]
+  const places = sources(layout, width, height, model.fixed_size)
+  const labels = Int32Array.from(places, (place) => layout.data[place])
+  if (!model.position_rule || !model.inputs.includes('position')) return { width, height, labels, position: null }
+  const encoded = intraClassPosition(layout, model.position_rule)
+  const position = new Float32Array(2 * places.length)
+  places.forEach((place, target) => {
+    position[target] = encoded[place]
+    position[places.length + target] = encoded[layout.data.length + place]
+  })
+  return { width, height, labels, position }
+}
+
+/** For each pixel of another size the one of the layout that it repeats. */
+function sources(layout: LabelMap, width: number, height: number, scale: boolean): Int32Array {
+  const along = (old: number, size: number) =>
+    scale ? nearest(old, size) : Int32Array.from({ length: size }, (_, place) => Math.min(place, old - 1))
+  const [columns, rows] = [along(layout.width, width), along(layout.height, height)]
+  return Int32Array.from({ length: width * height }, (_, place) => {
+    return rows[Math.floor(place / width)] * layout.width + columns[place % width]
+  })
 }
 
 /** Uint8 RGBA of an image float32 `[3, height, width]` in [-1, 1], rounded as Segscape does, cut to a size. */
@@ -64,27 +72,4 @@ export function seededNormal(count: number, seed: number): Float32Array {
     return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32
   }
   return Float32Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()))
-}
-
-interface Places {
-  width: number
-  height: number
-  data: Uint32Array
-}
-
-/** A map that holds the number of each pixel, which may be above 65535. */
-function numbered({ width, height }: LabelMap): LabelMap {
-  const places: Places = { width, height, data: Uint32Array.from({ length: width * height }, (_, place) => place) }
-  return places as unknown as LabelMap
-}
-
-function padded(map: LabelMap, width: number, height: number): LabelMap {
-  if (width === map.width && height === map.height) return map
-  const data = map.data.constructor === Uint32Array ? new Uint32Array(width * height) : new Uint16Array(width * height)
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      data[y * width + x] = map.data[Math.min(y, map.height - 1) * map.width + Math.min(x, map.width - 1)]
-    }
-  }
-  return { width, height, data: data as Uint16Array }
 }

@@ -24,6 +24,7 @@ from segscape.cli.push import push
 from segscape.cli.report import report
 from segscape.cli.scenes import scenes
 from segscape.cli.segmenter import app as segmenter
+from segscape.cli.studio import studio
 from segscape.cli.table import table
 from segscape.cli.train import train
 from segscape.errors import SegscapeError
@@ -33,6 +34,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(name="segscape", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command()(generate)
+app.command()(studio)
 app.command()(export)
 app.command()(train)
 app.command()(report)

@@ -32,7 +32,9 @@ def compare(
         str | None, typer.Option(metavar="HxW", help="Of the pictures; the models' training size by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
-    host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in, with the token.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve at; 0 takes a free one.")] = 8765,
     json_file: Annotated[Path | None, typer.Option("--json", help="With --report: write it here too.")] = None,
 ) -> None:
@@ -57,14 +59,17 @@ def compare(
     for package in ("fastapi", "uvicorn"):  # before the pictures are made, which can take long
         require(package, "studio")
 
+    from segscape.studio.guard import Access
+    from segscape.studio.server import serve
     from segscape.studio.study import StudyRequest, prepare_study
-    from segscape.studio.survey import create_app, serve
+    from segscape.studio.survey import create_app
 
     prepare_folder(out)
     known = None if labels is None else parse_labels(labels)
     study = prepare_study(out, StudyRequest(a, b, data, split, items, seed, wanted, known), device)
     print(f"{len(study.plan.items)} pairs in {study.folder.resolve()}")
-    serve(create_app(study.folder), host, port, _announce)
+    access = Access.at(host)
+    serve(create_app(study.folder, access), host, port, _announce, access)
     print("stopped; the votes are kept, and the same command goes on")
 
 

@@ -24,7 +24,9 @@ def convert(
     out: Annotated[Path, typer.Option(help="Folder for the converted model.")],
     upsampling: Annotated[
         str | None,
-        typer.Option(help="The official num_upsampling_layers of systems that have it: normal, more (Cityscapes), most."),
+        typer.Option(
+            help="The official num_upsampling_layers of systems that have it: normal, more (Cityscapes), most."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -58,7 +60,8 @@ def convert(
     classes = parse_labels(labels)
     options = parse_settings(settings or []) | ({"upsampling": upsampling} if upsampling else {})
     model = convert_checkpoint(generator, labels=classes, image_size=image_size, encoder_path=encoder, **options)
-    critic = None if discriminator is None else convert_discriminator(discriminator, labels=classes)
+    stride = {"last_stride": 2} if model.config.model in ("sean", "sean-clade", "ca2-sis") else {}
+    critic = None if discriminator is None else convert_discriminator(discriminator, labels=classes, **stride)
     prepare_folder(out)
     model.save_pretrained(out)
     if critic is not None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["SHIPPED_MODEL", "OnnxPipeline", "Pipeline", "accelerate", "to_pictures"]
+__all__ = ["SHIPPED_MODEL", "OnnxPipeline", "Pipeline", "Reference", "accelerate", "to_pictures"]
 
 if TYPE_CHECKING:
     from segscape.inference.acceleration import accelerate
     from segscape.inference.onnx import OnnxPipeline
-    from segscape.inference.pipeline import SHIPPED_MODEL, Pipeline, to_pictures
+    from segscape.inference.pipeline import SHIPPED_MODEL, Pipeline, Reference, to_pictures
 else:
     _MODULE_OF = {
         "SHIPPED_MODEL": "segscape.inference.pipeline",
         "OnnxPipeline": "segscape.inference.onnx",
         "Pipeline": "segscape.inference.pipeline",
+        "Reference": "segscape.inference.pipeline",
         "accelerate": "segscape.inference.acceleration",
         "to_pictures": "segscape.inference.pipeline",
     }

@@ -58,6 +58,15 @@ class AcceleratedGenerator(Generator):
         """As the plain generator."""
         return self.network.sample_style(layout, generator)
 
+    def neutral_style(self, count: int) -> Style:
+        """As the plain generator."""
+        return self.network.neutral_style(count)
+
+    @property
+    def random_styles(self) -> bool:
+        """As the plain generator."""
+        return self.network.random_styles
+
     def train(self, mode: bool = True) -> AcceleratedGenerator:
         """Raises ConfigError for training."""
         if mode:

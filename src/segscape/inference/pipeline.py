@@ -34,7 +34,8 @@ from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models import load_model
 from segscape.models.generator import Generator
-from segscape.style import Style
+from segscape.nn.noise import noise_from
+from segscape.style import STYLE_SUFFIX, Style
 
 LayoutLike = Layout | str | Path | npt.NDArray[Any]
 PhotoLike = str | Path | Image.Image
@@ -42,6 +43,9 @@ PhotoLike = str | Path | Image.Image
 
 class Reference(NamedTuple):
     """A photo that lends its style, with its label map, which models with a style for each class or place need.
+
+    The style of a model with codes for classes is where the classes are, in whatever layout; that of one with a map
+    stays at its place in the picture.
 
     Attributes:
         photo: the picture or its path.
@@ -55,6 +59,7 @@ class Reference(NamedTuple):
 
 
 StyleLike = Style | PhotoLike | Reference
+"""A style; a path ends in `.safetensors` if `Style.save` wrote it, and is else that of a photo."""
 
 SHIPPED_MODEL = Path(__file__).parents[1] / "assets"
 """The folder of the model that comes with Segscape."""
@@ -136,11 +141,13 @@ class Pipeline:
         Args:
             layouts: one or a list of: a `Layout`, the path of a label map file, an integer array `[H, W]`
                 (files and arrays are read with the model's label set).
-            seed: of the random styles; every layout gets the same ones, whatever its place in the list.
-            style: None draws random styles if the model has any; a `Style` for S images gives S pictures of each
-                layout; a photo, or a `Reference` with its label map, lends its own style; for models with a code for
-                each class, a mapping from class names to these takes each class from its own, and the rest as with
-                None.
+            seed: of the random styles, and of noise that the network adds (SEAN); every layout gets the same ones,
+                whatever its place in the list, and all pictures of one call the same noise.
+            style: None draws random styles if the model has any, and else takes its neutral one; a `Style` (or the
+                file of one) for S images gives S pictures of each layout; a photo, or a `Reference` with its label map,
+                lends its own style, and classes that it lacks stay neutral; for models with a code for each class, a
+                mapping from class names to these takes each class from its own, and the rest as with None (`mix` takes
+                the rest from another one).
             size: (height, width) to resize the layouts to first, nearest neighbour.
             samples: how many random styles to draw for each layout.
             instance_maps: for paths and arrays: the path or array `[H, W]` of each one's instance map.
@@ -151,23 +158,29 @@ class Pipeline:
         Raises:
             LabelMapError: a file or array is no label map of the model's label set.
             LayoutError: other classes, no instance map where the model needs one, or too large.
-            StyleError: a style of a wrong kind or length, or for a model that takes none.
+            StyleError: a style of a wrong kind or length, for a model that takes none, or for a class that the
+                reference lacks; or several random styles of a model that has none.
             DataError: the reference photo cannot be read.
         """
-        require_samples(samples, self.model.config.style_shape, style is not None and not isinstance(style, Mapping))
-        given = self.style(style) if style is not None and not isinstance(style, Mapping) else None
-        by_class = {name: self.style(item) for name, item in style.items()} if isinstance(style, Mapping) else {}
+        by_class = style if isinstance(style, Mapping) else {}
+        given = None if style is None or isinstance(style, Mapping) else style
+        require_samples(samples, self.model.config.style_shape, given is not None)
+        look = None if given is None else self.style(given)
+        class_looks = self._class_styles(by_class)
+        seed = _any_seed() if seed is None else seed
         read = [self.read_layout(item, instances) for item, instances in pair_with_instances(layouts, instance_maps)]
         prepared = [self._sized(layout, size) for layout in read]
         pictures = []
         for layout in prepared:
             fitted = self._fitted(layout)
-            styles = self.sample_styles(fitted, samples, seed) if given is None else [one for one in given]
-            pictures += self._pictures(layout.size, fitted, [self._with_classes(one, by_class) for one in styles])
+            styles = self.sample_styles(fitted, samples, seed) if look is None else list(look)
+            pictures += self._pictures(layout.size, fitted, [self._mixed(one, class_looks) for one in styles], seed)
         return pictures
 
     def style(self, item: StyleLike) -> Style:
-        """A `Style` as it is, checked against the model, or that of a photo; raises as `encode`."""
+        """A `Style`, or that of a file, checked against the model; or that of a photo. Raises as `encode`."""
+        if isinstance(item, (str, Path)) and Path(item).suffix == STYLE_SUFFIX:
+            item = Style.load(item)
         if isinstance(item, Style):
             self._require_style(item)
             return item
@@ -178,6 +191,17 @@ class Pipeline:
         raise StyleError(
             f"a style is a Style, a Reference, a PIL image, or the path of a photo, not a {type(item).__name__}."
         )
+
+    def mix(self, base: StyleLike, by_class: Mapping[str, StyleLike]) -> Style:
+        """A style with the codes of some classes, by name, taken from others.
+
+        Raises:
+            StyleError: the model has no code for each class, or a reference lacks the class it is given for.
+            LabelMapError: there is no such class.
+        """
+        mixed = self._mixed(self.style(base), self._class_styles(by_class))
+        assert mixed is not None
+        return mixed
 
     def encode(
         self, photo: PhotoLike, label_map: LayoutLike | None = None, instance_map: InstancesLike = None
@@ -211,24 +235,52 @@ class Pipeline:
             each = "class" if config.style_kind == "codes" else "place"
             raise StyleError(
                 f"this {config.model} model takes a style for each {each}, so a photo needs its label map: give "
-                "Reference(photo, label_map)."
+                "Reference(photo, label_map), or PHOTO:MAP on the command line."
             )
         with torch.inference_mode(False), torch.no_grad():  # so that the style can be optimised further
             return self.model.encode(image.unsqueeze(0), layout.to(self.device)).mean.to("cpu")
 
+    def random_style(self, layout: LayoutLike, count: int = 1, seed: int | None = None) -> Style:
+        """The random styles that a call with this seed and so many samples takes, as one `Style` for `count` images.
+
+        Raises StyleError if the model draws none, and for the layout as a call does.
+        """
+        drawn = self.sample_styles(self._fitted(self._sized(self.read_layout(layout), None)), count, seed)
+        styles = [style for style in drawn if style is not None]
+        if not styles:
+            raise StyleError(f"this {self.model.config.model} model draws no random styles: give a reference photo.")
+        return Style.stack(styles)
+
     def sample_styles(self, layout: Layout, count: int = 1, seed: int | None = None) -> list[Style | None]:
-        """Random styles for a layout, each for all its maps; of a model without, `count` times the neutral one (None).
+        """Random styles for a layout, each for all its maps; None, the neutral style, of a model that draws none.
 
         Args:
             layout: one that the model can use.
             count: how many.
             seed: repeats them.
+
+        Raises:
+            StyleError: several, of a model that draws none.
         """
-        config = self.model.config
-        source = None if seed is None else torch.Generator().manual_seed(seed)
+        config, seed = self.model.config, _any_seed() if seed is None else seed
         if config.variational and config.style_shape is not None:
-            return list(Style.sample(count, config.style_shape, source))
-        return [self.model.sample_style(layout, source) for _ in range(count)]
+            return list(Style.sample(count, config.style_shape, _source(seed)))
+        if not self.model.random_styles:
+            if count > 1:
+                stored = " (or store some with segscape fit-styles)" if config.style_kind == "map" else ""
+                raise StyleError(
+                    f"this {config.model} model has no random styles, so {count} samples would be the same picture: "
+                    f"give styles or reference photos{stored}."
+                )
+            return [None]
+        by_map = [self._drawn(layout[place : place + 1], count, seed) for place in range(layout.batch_size)]
+        return [Style.stack(styles) for styles in zip(*by_map, strict=True)]
+
+    def _drawn(self, layout: Layout, count: int, seed: int) -> list[Style]:
+        """Random styles of one map by the model itself, on the CPU."""
+        source = _source(seed)
+        drawn = (self.model.sample_style(layout, source) for _ in range(count))
+        return [style.to("cpu") for style in drawn if style is not None]
 
     def read_layout(self, label_map: LayoutLike, instance_map: InstancesLike = None) -> Layout:
         """One layout from a file, an array `[H, W]` or a `Layout`, checked against the model's label set.
@@ -258,15 +310,25 @@ class Pipeline:
             raise StyleError(f"the style is of the kind {style.kind!r}, this model takes {config.style_kind!r}.")
         require_style_shape(style.values.shape, (shape[0], None, None) if style.kind == "map" else shape)
 
-    def _with_classes(self, base: Style | None, by_class: Mapping[str, Style]) -> Style | None:
-        """The style with the codes of some classes, by name, taken from others."""
+    def _class_styles(self, by_class: Mapping[str, StyleLike]) -> dict[int, Style]:
+        """The styles for some classes, by index; each has the class it is for."""
+        if by_class and self.model.config.style_kind != "codes":
+            raise StyleError("this model has no style of its own for each class: give one style, not one per class.")
+        styles = {}
+        for name, item in by_class.items():
+            index = self.labels.index(name)
+            styles[index] = style = self.style(item)
+            if style.present is not None and not style.present[:, index].all():
+                raise StyleError(f"the reference given for {name!r} has no {name!r} in it: choose another photo.")
+        return styles
+
+    def _mixed(self, base: Style | None, by_class: Mapping[int, Style]) -> Style | None:
+        """The style with the codes of some classes taken from others; None is the neutral one."""
         if not by_class:
             return base
-        if self.model.config.style_kind != "codes":
-            raise StyleError("this model has no style of its own for each class: give one style, not one per class.")
-        style = base or self.model.neutral_style(1).to("cpu")
-        for name, other in by_class.items():
-            style = style.replace_classes(other, [self.labels.index(name)])
+        style = self.model.neutral_style(1).to("cpu") if base is None else base
+        for index, other in by_class.items():
+            style = style.replace_classes(other, [index])
         return style
 
     def _sized(self, layout: Layout, size: Size | None) -> Layout:
@@ -278,15 +340,19 @@ class Pipeline:
         require_size(size)
         return layout.resize(size)
 
-    def _pictures(self, size: Size, layout: Layout, styles: Sequence[Style | None]) -> list[Image.Image]:
+    def _image(self, layout: Layout, style: Style | None, seed: int) -> Tensor:
+        """The output of the network, `[N, 3, H, W]`; noise that it adds is drawn from the seed."""
+        if style is not None:
+            style = self.model.completed(style.to(self.device)).expand(layout.batch_size)
+        with noise_from(self.model, _source(seed)):
+            image: Tensor = self.model(layout, style).float()
+            return image
+
+    def _pictures(self, size: Size, layout: Layout, styles: Sequence[Style | None], seed: int) -> list[Image.Image]:
         """The pictures, of a (height, width), of a fitted `Layout` of N maps in S styles: N * S of them, map by map."""
         height, width = size
-        count = layout.batch_size
         try:
-            batches = [
-                self.model(layout, None if style is None else style.to(self.device).expand(count)).float()
-                for style in styles
-            ]
+            batches = [self._image(layout, style, seed) for style in styles]
         except torch.OutOfMemoryError:
             raise LayoutError(
                 f"a layout of {height}x{width} does not fit into the memory of {self.device}: "
@@ -304,6 +370,15 @@ class Pipeline:
             return layout.resize(self.model.config.image_size)
         bottom, right = missing_to_multiple(layout.size, self.model.config.size_multiple)
         return layout.pad(bottom, right) if bottom or right else layout
+
+
+def _any_seed() -> int:
+    """A seed from PyTorch's default generator."""
+    return int(torch.randint(2**63 - 1, ()).item())
+
+
+def _source(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def to_pictures(images: Tensor) -> list[Image.Image]:

@@ -24,7 +24,6 @@ from torch.utils.checkpoint import checkpoint
 from segscape.errors import ConfigError, StyleError
 from segscape.layout import Layout, Size
 from segscape.models.generator import Generator, GeneratorConfig, Variant
-from segscape.nn.class_images import present_classes
 from segscape.nn.cross_attention import CrossAttentionTransformer, Observe, attention_loss, mean_logits, mean_weights
 from segscape.nn.spectral import conv2d
 from segscape.style import Style, StyleDistribution
@@ -50,6 +49,8 @@ class CA2SISConfig(GeneratorConfig):
         style_channels: of a style code per resolution.
         mapping_dim: noise from which the mapping network makes styles; None for a model without it.
         mapping_channels: width of the mapping network.
+        random_styles: the mapping network is trained (the official second stage, `use_noise`), so that styles can be
+            drawn; training photo by photo leaves it as it was.
         final_tanh: the image is a tanh; checkpoints from before 19 December 2023 lack it.
     """
 
@@ -66,6 +67,7 @@ class CA2SISConfig(GeneratorConfig):
     style_channels: PositiveInt = 256
     mapping_dim: PositiveInt | None = 16
     mapping_channels: PositiveInt = 512
+    random_styles: bool = False
     final_tanh: bool = True
 
     @property
@@ -326,7 +328,7 @@ class CA2SISGenerator(Generator):
 
         `present` says which classes the layouts have; the code of another is the same for every photo.
         """
-        return StyleDistribution(Style(self.style_encoder(image, layout), present_classes(layout)), None)
+        return StyleDistribution(Style(self.style_encoder(image, layout), layout.present_classes()), None)
 
     def mask_embedding(self, layout: Layout) -> Tensor:
         """The shapes of layouts of any size: `[N, classes, cells]`, one row per class.
@@ -355,7 +357,7 @@ class CA2SISGenerator(Generator):
             classes: indices in the label set; None means all. Class 0 has no shape if `exclude_background`.
             amount: 1 replaces the shapes, less leaves them on the straight line between the two.
             where: bool `[N, C]`, over all classes of the label set: only these are changed. For shape transfer, give
-                `present_classes(layout) & present_classes(other_layout)`.
+                `layout.present_classes() & other_layout.present_classes()`.
 
         Raises:
             StyleError: an index outside the label set.
@@ -399,12 +401,17 @@ class CA2SISGenerator(Generator):
         """
         if self.mapping is None:
             raise ConfigError("this model makes no styles from noise: it was built without mapping_dim.")
-        present = present_classes(layout)
+        present = layout.present_classes()
         return Style(self.mapping(noise) * present.unsqueeze(2), present)
 
+    @property
+    def random_styles(self) -> bool:
+        """Whether there is a mapping network."""
+        return self.mapping is not None
+
     def sample_style(self, layout: Layout, generator: torch.Generator | None = None) -> Style | None:
-        """A random style from the mapping network; None for a model without."""
-        if self.config.mapping_dim is None:
+        """A random style from the mapping network; None for a model without, or with one that was never trained."""
+        if self.config.mapping_dim is None or not self.config.random_styles:
             return None
         noise = torch.randn(layout.batch_size, self.config.mapping_dim, generator=generator)
         return self.codes_from_noise(layout, noise.to(self.stem.weight))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -115,6 +116,11 @@ class Generator(PretrainedModel):
     config_class: ClassVar[type[Any]] = GeneratorConfig
     encoder_counts: ClassVar[bool] = False
 
+    @property
+    def random_styles(self) -> bool:
+        """Whether `sample_style` draws a different style each time."""
+        return self.config.variational
+
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
         """Generate images of the size of the layouts; without a style, of a neutral one. Raises what `check` raises."""
         raise NotImplementedError
@@ -159,6 +165,32 @@ class Generator(PretrainedModel):
         if shape is None:
             raise StyleError(self._no_style("a neutral style was asked for"))
         return Style(next(self.parameters()).new_zeros(count, *shape))
+
+    def completed(self, style: Style) -> Style:
+        """Codes with the neutral ones for the classes that their photo lacks; any other style as it is."""
+        if style.present is None:
+            return style
+        neutral = self.neutral_style(style.count).to(style.values.device)
+        return neutral.replace_classes(style, range(style.values.shape[1]))
+
+    @property
+    def can_fit_styles(self) -> bool:
+        """Whether the model stores styles of a dataset, see `fit_styles`."""
+        return False
+
+    def fit_styles(self, photos: Iterable[tuple[Tensor, Layout]]) -> None:
+        """Store what a dataset tells about styles, for pictures without a reference photo.
+
+        Args:
+            photos: images `[N, 3, H, W]` in [-1, 1] with their layouts: the training data, unaugmented.
+
+        Raises:
+            StyleError: the model stores nothing of the kind, or there are no photos.
+        """
+        raise StyleError(
+            f"this {self.config.model} model stores no styles of a dataset: SEAN does (mean codes), and pix2pixHD "
+            "with feature_channels (clusters)."
+        )
 
     def card(self) -> str:
         """The model card, with the table of classes."""

@@ -27,7 +27,7 @@ from segscape.layout import Layout
 from segscape.models.generator import Generator, GeneratorConfig, Variant, as_label_set
 from segscape.models.spade import DOUBLINGS
 from segscape.nn.clade import CLADE
-from segscape.nn.class_images import class_images, present_classes
+from segscape.nn.class_images import class_images
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.nn.convolution import Conv2d
 from segscape.nn.group_spade import GroupSPADE
@@ -289,7 +289,7 @@ class GroupDNet(Generator):
                 f"{image.shape[-2]}x{image.shape[-1]}."
             )
         mean, log_variance = self.encoder(class_images(image, layout, self.config.image_size))
-        present = present_classes(layout)
+        present = layout.present_classes()
         shape = (layout.batch_size, *self.config.style_shape)
         return StyleDistribution(Style(mean.reshape(shape), present), log_variance.reshape(shape))
 

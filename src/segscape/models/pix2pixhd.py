@@ -321,10 +321,24 @@ class Pix2PixHDGenerator(Generator):
         chance = torch.rand(len(regions.classes), generator=generator).to(counts.device)
         return self.stored_style(regions, (chance * counts).long())
 
+    @property
+    def random_styles(self) -> bool:
+        """Whether there are stored styles."""
+        return self.encoder is not None and bool(self.cluster_counts.any())
+
     def stored_style(self, regions: Regions, choice: Tensor) -> Style:
         """The style map with the stored style of number `choice`, int64 `[R]`, at each region."""
         centres = self.cluster_centres[regions.classes, choice]  # [R, D], zeros where a class has none
         return Style(spread(centres.expand(len(regions.index), -1, -1), regions.index))
+
+    @property
+    def can_fit_styles(self) -> bool:
+        """Whether the model takes styles."""
+        return self.encoder is not None
+
+    def fit_styles(self, photos: Iterable[tuple[Tensor, Layout]]) -> None:
+        """`fit_clusters`; see `Generator.fit_styles`."""
+        self.fit_clusters(photos)
 
     def fit_clusters(self, photos: Iterable[tuple[Tensor, Layout]]) -> None:
         """Find the styles of each class that `sample_style` draws from, by k-means over the objects of photos.

@@ -152,11 +152,11 @@ class SEANGenerator(SPADEGenerator):
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
         """As `SPADEGenerator.forward`; the style is `codes`, of which None takes the means of the dataset.
 
-        A code of zeros is that of an absent class, see `with_mean_codes`. Noise is added to the features, in
+        A code of zeros is that of an absent class, see `completed`. Noise is added to the features, in
         evaluation, too: `segscape.nn.noise.noise_from` seeds it.
         """
         if style is None:
-            style = Style(self.mean_codes.unsqueeze(0)).expand(layout.batch_size)
+            style = self.neutral_style(layout.batch_size)
         return super().forward(layout, style)
 
     def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
@@ -164,12 +164,19 @@ class SEANGenerator(SPADEGenerator):
         self.check(layout)
         return StyleDistribution(self.style_encoder(image, layout, self.config.use_instances))
 
-    def with_mean_codes(self, style: Style) -> Style:
-        """The style with the means of the dataset in place of the codes that it lacks, as far as there are means."""
-        if style.present is None:
-            return style
-        values = torch.where(style.present.unsqueeze(2), style.values, self.mean_codes.to(style.values))
-        return Style(values, style.present | (self.code_counts > 0).to(style.present.device))
+    def neutral_style(self, count: int) -> Style:
+        """The mean codes of the dataset; `present` says which classes have one."""
+        return Style(self.mean_codes.unsqueeze(0), (self.code_counts > 0).unsqueeze(0)).expand(count)
+
+    @property
+    def can_fit_styles(self) -> bool:
+        """True: `mean_codes`."""
+        return True
+
+    def fit_styles(self, photos: Iterable[tuple[Tensor, Layout]]) -> None:
+        """`fit_mean_codes` of what `encode` says of photos; see `Generator.fit_styles`."""
+        with torch.no_grad():
+            self.fit_mean_codes(self.encode(image, layout).mean for image, layout in photos)
 
     @torch.no_grad()
     def fit_mean_codes(self, styles: Iterable[Style]) -> None:

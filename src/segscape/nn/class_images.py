@@ -32,11 +32,6 @@ def class_images(image: Tensor, layout: Layout, size: Size) -> Tensor:
     return cut.flatten(1, 2)
 
 
-def present_classes(layout: Layout) -> Tensor:
-    """Which classes each layout has, bool `[N, C]`."""
-    return layout.one_hot().amax((2, 3)) > 0
-
-
 def _spread(occupied: Tensor, length: int) -> Tensor:
     """Which of L lines each of `length` lines shows, from the first occupied one to the last.
 

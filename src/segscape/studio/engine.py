@@ -6,7 +6,6 @@ import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from segscape.layout import Layout, Size
 from segscape.models import load_model
 from segscape.models.generator import Generator
 from segscape.nn.clade import CLADE
+from segscape.nn.noise import AddedNoise
 from segscape.style import Style, StyleKind
 
 Photo = Image.Image | Reference
@@ -44,6 +44,7 @@ class StudioModel:
         source: the folder or Hugging Face id that was asked for; None is the shipped model.
         pipeline: draws.
         random_styles: whether it draws styles, so that samples differ.
+        has_noise: whether it adds noise, so that other seeds give other pictures in any case.
         unseen: classes that training never saw, if that can be told.
         segmenter: folder or id of what segments photos into its classes; None if there is none.
     """
@@ -53,6 +54,7 @@ class StudioModel:
     source: str | None
     pipeline: Pipeline
     random_styles: bool
+    has_noise: bool
     unseen: tuple[int, ...]
     segmenter: str | Path | None
 
@@ -84,15 +86,15 @@ class StudioModel:
         """
         target = choose_device(device)
         model = load_model(SHIPPED_MODEL if source is None else source)
-        labels, config = model.config.labels, model.config
+        labels = model.config.labels
         pipeline = Pipeline(accelerate(model.to(target)), target)
-        drawn = pipeline.sample_styles(_blank(model).to(target)) if config.style_kind is not None else [None]
         return cls(
             id=id,
             name="Segscape's own" if source is None else Path(source).name,
             source=source,
             pipeline=pipeline,
-            random_styles=drawn[0] is not None,
+            random_styles=model.random_styles,
+            has_noise=any(isinstance(layer, AddedNoise) for layer in model.modules()),
             unseen=unseen_classes(model),
             segmenter=default_segmenter(labels) if segmenter is None else segmenter,
         )
@@ -141,7 +143,7 @@ class Painting:
     @property
     def batch(self) -> Hashable:
         """Same model, sizes and styles."""
-        if self.style is not None or self.class_styles:
+        if self.style is not None or self.class_styles or self.model.has_noise:  # each map would have other noise
             return id(self)
         seed = self.seed if self.model.random_styles else 0
         return self.model.id, self.label_map.shape, self.size, self.samples, seed
@@ -284,18 +286,6 @@ def _layout(paintings: Sequence[Painting]) -> Layout:
 
 def _style(painting: Painting) -> Style | Photo | dict[str, Photo] | None:
     """The style as `Pipeline` takes it."""
-    if painting.style is None or not painting.class_styles:
-        return painting.style or painting.class_styles or None
-    pipeline, labels = painting.model.pipeline, painting.model.labels
-    style = pipeline.style(painting.style)
-    for name, photo in painting.class_styles.items():
-        style = style.replace_classes(pipeline.style(photo), [labels.index(name)])
-    return style
-
-
-def _blank(model: Generator) -> Layout:
-    height, width = model.config.image_size
-    label_map = np.zeros((1, height, width), dtype=np.uint8)
-    return Layout.from_array(label_map, model.config.labels, label_map if model.config.use_instances else None)
-
-
+    if painting.style is not None and painting.class_styles:
+        return painting.model.pipeline.mix(painting.style, painting.class_styles)
+    return painting.style or painting.class_styles or None

@@ -108,24 +108,19 @@ class Guard:
         if self._check_token(scope, headers) and scope["method"] == "GET" and not scope["path"].startswith("/api/"):
             await _keep_token(scope, str(self.access.token), receive, send)
             return
-        limit = self.body_limit(scope["path"])
-        if int(headers.get("content-length", "0") or 0) > limit:
-            raise _too_large(limit)
-        body = _Body(self, limit)
+        body = _Body(self, self.body_limit(scope["path"]))
         try:
-            messages = await asyncio.wait_for(body.read(receive), self.seconds)
+            messages = await body.read_in_time(receive)
 
             async def replay() -> Message:
                 return messages.pop(0) if messages else await receive()
 
             await self.app(scope, replay, send)
-        except asyncio.TimeoutError:
-            raise Refusal(408, f"The request took longer than {self.seconds:g} seconds to arrive.") from None
         finally:
-            self._held -= body.size
+            self._held -= body.held
 
     def _check_host(self, headers: dict[str, str]) -> None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname
+        host = _host_name(headers.get("host", ""))
         if self.access.hosts is not None and host not in self.access.hosts:
             raise Refusal(421, "This server answers at its own address only; open the address that it printed.")
 
@@ -145,32 +140,61 @@ class Guard:
 
 
 class _Body:
-    """Reads a request's body into messages, as many bytes as are allowed."""
+    """Reads a request's body into messages, as many bytes as are allowed.
+
+    Attributes:
+        held: bytes in memory.
+    """
 
     def __init__(self, guard: Guard, limit: int) -> None:
-        self.guard, self.limit, self.size = guard, limit, 0
+        self.guard, self.limit, self.held = guard, limit, 0
 
-    async def read(self, receive: Receive) -> list[Message]:
+    async def read_in_time(self, receive: Receive) -> list[Message]:
+        try:
+            return await asyncio.wait_for(self._read(receive), self.guard.seconds)
+        except asyncio.TimeoutError:
+            raise Refusal(408, f"The request took longer than {self.guard.seconds:g} seconds to arrive.") from None
+
+    async def _read(self, receive: Receive) -> list[Message]:
         messages: list[Message] = []
         more = True
         while more:
-            message = await receive()
-            messages.append(message)
-            arrived = len(message.get("body", b""))
-            self.size += arrived
-            self.guard._held += arrived
-            if self.size > self.limit:
-                raise _too_large(self.limit)
+            messages.append(await receive())
+            self._hold(len(messages[-1].get("body", b"")))
+            more = messages[-1].get("more_body", False)
+            if self.held > self.limit:
+                messages.clear()
+                await _discard(receive, 3 * self.limit if more else 0)
+                raise Refusal(413, f"A request here has at most {self.limit} bytes.", {"Connection": "close"})
             if self.guard._held > self.guard.bodies:
                 raise Refusal(429, "The server is reading too many large requests; try again.", {"Retry-After": "1"})
-            more = message.get("more_body", False)
         return messages
+
+    def _hold(self, size: int) -> None:
+        self.held += size
+        self.guard._held += size
+
+
+async def _discard(receive: Receive, limit: int) -> None:
+    """Let some more bytes of a body pass by: who still sends them would not read the answer."""
+    while limit > 0:
+        message = await receive()
+        limit -= len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _check_origin(headers: dict[str, str]) -> None:
     """Refuse what a page of another site sends: browsers say where a request comes from."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         raise Refusal(403, "Pages of other sites may not use this server.")
 
 
@@ -201,7 +225,3 @@ def _complete(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     known = {key.lower() for key, _ in headers}
     wanted = {"Content-Security-Policy": POLICY, **HEADERS}
     return [*headers, *((k.lower().encode(), v.encode()) for k, v in wanted.items() if k.lower().encode() not in known)]
-
-
-def _too_large(limit: int) -> Refusal:
-    return Refusal(413, f"A request here has at most {limit} bytes.", {"Connection": "close"})

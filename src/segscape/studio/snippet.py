@@ -35,7 +35,7 @@ def _arguments(painting: Painting, has_style: bool) -> list[str]:
         arguments.append("instance_maps='layout.png'")
     if painting.size is not None:
         arguments.append(f"size={tuple(painting.size)}")
-    if painting.model.random_styles:
+    if painting.model.random_styles or painting.model.has_noise:
         arguments.append(f"seed={painting.seed}")
     if painting.samples > 1:
         arguments.append(f"samples={painting.samples}")
@@ -45,18 +45,10 @@ def _arguments(painting: Painting, has_style: bool) -> list[str]:
 
 
 def _style_lines(style: str | None, classes: list[tuple[str, str]]) -> list[str]:
+    by_class = "{" + ", ".join(f"{name!r}: {reference}" for name, reference in classes) + "}"
     if style is None:
-        entries = ", ".join(f"{name!r}: {reference}" for name, reference in classes)
-        return [f"style = {{{entries}}}"] if classes else []
-    if not classes:
-        return [f"style = {style}"]
-    return [
-        f"style = pipeline.style({style})",
-        *(
-            f"style = style.replace_classes(pipeline.style({reference}), [pipeline.labels.index({name!r})])"
-            for name, reference in classes
-        ),
-    ]
+        return [f"style = {by_class}"] if classes else []
+    return [f"style = pipeline.mix({style}, {by_class})" if classes else f"style = {style}"]
 
 
 def _reference(photo: Photo, name: str) -> str:

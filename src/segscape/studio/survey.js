@@ -26,7 +26,7 @@ async function ask(address, options) {
     throw new Error("The server of the study does not answer. Is it still running?");
   }
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(body.detail ?? `The server answered ${answer.status}.`);
+  if (!answer.ok) throw new Error(body.error ?? `The server answered ${answer.status}.`);
   return body;
 }
 

@@ -6,13 +6,12 @@ into a and b. Needs the extra `studio`.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import random
-import socket
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,29 +20,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from segscape.errors import EvaluationError, SegscapeError
+from segscape.errors import EvaluationError
 from segscape.extras import require
+from segscape.studio.guard import Access
+from segscape.studio.limits import Limits
+from segscape.studio.refusal import Refusal
+from segscape.studio.server import new_app
 from segscape.studio.study import KINDS, Kind, Study
 from segscape.studio.votes import SIDES, Side, Votes
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from fastapi import APIRouter, FastAPI
 
-BODY_LIMIT = 4096  # bytes of a request; a vote takes some 100
 DAY = 86_400.0
+PAGE = ("survey.html", "text/html")
 ASSETS = {
-    "/": ("survey.html", "text/html"),
     "/survey.css": ("survey.css", "text/css"),
     "/survey.js": ("survey.js", "text/javascript"),
     "/survey.svg": ("survey.svg", "image/svg+xml"),
-}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",  # a picture's address would else outlive a study that was made anew
 }
 
 
@@ -111,57 +105,42 @@ class _Place:
     left: Side
 
 
-def create_app(study: Path) -> FastAPI:
-    """The web application of a study that `prepare_study` has made.
+def create_app(study: Path, access: Access | None = None) -> FastAPI:
+    """The web application of a study alone.
+
+    Args:
+        study: the folder of a study that `prepare_study` has made.
+        access: who may vote; by default, this machine.
+
+    Raises:
+        EvaluationError: no study is there, or pictures are missing.
+        DependencyError: FastAPI is not installed.
+    """
+    app = new_app("Segscape preference study", access or Access(), Limits())
+    app.include_router(survey_router(study, "/"))
+    return app
+
+
+def survey_router(study: Path, page: str) -> APIRouter:
+    """The addresses of a study, for an application of `segscape.studio.server.new_app`.
 
     Args:
         study: its folder.
+        page: the address of the page.
 
     Raises:
         EvaluationError: no study is there, or pictures are missing.
         DependencyError: FastAPI is not installed.
     """
     fastapi = require("fastapi", "studio")
-    errors = require("fastapi.exceptions", "studio")
     survey = _Survey(Study.open(study))
-    app: FastAPI = fastapi.FastAPI(
-        title="Segscape preference study",
-        openapi_url="/api/openapi.json",
-        docs_url=None,  # these pages load scripts from elsewhere
-        redoc_url=None,
-    )
-    app.get("/api/pairs", response_model=Session)(survey.session)
-    app.post("/api/votes", response_model=Saved)(survey.vote)
-    app.get("/pictures/{address}", response_class=fastapi.Response, response_model=None)(survey.picture)
-    for path, (name, media_type) in ASSETS.items():
-        app.get(path, response_model=None, include_in_schema=False)(_asset(name, media_type))
-    app.add_exception_handler(errors.RequestValidationError, _explain)
-    app.add_exception_handler(SegscapeError, _report)
-    app.add_middleware(_Guard)
-    return app
-
-
-def serve(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Run the application until Ctrl-C.
-
-    Args:
-        app: from `create_app`.
-        host: address to listen at.
-        port: 0 takes any free one.
-        announce: called with the address of the page as soon as it answers.
-
-    Raises:
-        SegscapeError: the address or port cannot be used.
-        DependencyError: uvicorn is not installed.
-    """
-    uvicorn = require("uvicorn", "studio")
-    with listen(host, port) as listener:
-        announce(_address(host, listener.getsockname()[1]))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:  # uvicorn has shut down and passes the signal on
-            return
+    router: APIRouter = fastapi.APIRouter()
+    router.get("/api/pairs", response_model=Session)(survey.session)
+    router.post("/api/votes", response_model=Saved)(survey.vote)
+    router.get("/pictures/{address}", response_class=fastapi.Response, response_model=None)(survey.picture)
+    for path, (name, media_type) in {page: PAGE, **ASSETS}.items():
+        router.get(path, response_model=None, include_in_schema=False)(_asset(name, media_type))
+    return router
 
 
 class _Survey:
@@ -182,9 +161,11 @@ class _Survey:
         """What a rater has to compare."""
         plan = arrange(self.study.key, rater, len(self.items))
         left = {place.item: place.left for place in plan}
+        with _explained():
+            done = self.votes.done(rater)
         answered = [
             Answer(item=item, choice="left" if vote.choice == left[item] else "right")
-            for vote in self.votes.done(rater)
+            for vote in done
             if (item := self.numbers.get(vote.item)) is not None
         ]
         return Session(rater=rater, pairs=[self._pair(place) for place in plan], answered=answered)
@@ -192,12 +173,13 @@ class _Survey:
     def vote(self, vote: NewVote) -> Saved:
         """Keep a vote."""
         if vote.item >= len(self.items):
-            raise _not_found(f"this study has {len(self.items)} pairs, numbered from 0: there is no {vote.item}")
+            raise Refusal(404, f"this study has {len(self.items)} pairs, numbered from 0: there is no {vote.item}")
         plan = arrange(self.study.key, vote.rater, len(self.items))
         left = next(place.left for place in plan if place.item == vote.item)
         choice = left if vote.choice == "left" else _other(left)
-        self.votes.record(vote.rater, self.items[vote.item], left=left, choice=choice, seconds=vote.seconds)
-        return Saved(answered=len(self.votes.done(vote.rater)), total=len(self.items))
+        with _explained():
+            self.votes.record(vote.rater, self.items[vote.item], left=left, choice=choice, seconds=vote.seconds)
+            return Saved(answered=len(self.votes.done(vote.rater)), total=len(self.items))
 
     def picture(self, address: str) -> Any:
         """One picture, as PNG."""
@@ -205,7 +187,7 @@ class _Survey:
 
         path = self.files.get(address)
         if path is None:
-            raise _not_found("there is no such picture")
+            raise Refusal(404, "there is no such picture")
         # the bytes alone: the date of the file could tell the sides apart
         return Response(path.read_bytes(), media_type="image/png")
 
@@ -234,50 +216,6 @@ def arrange(key: str, rater: str, count: int) -> list[_Place]:
     return [_Place(item, left) for item, left in zip(order, sides, strict=True)]
 
 
-class _Guard:
-    """ASGI middleware: refuses large bodies before they are read, and adds `HEADERS` to every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((k.lower().encode(), v.encode()) for k, v in HEADERS.items()),
-                ]
-            await send(message)
-
-        messages = await _read_body(receive)
-        if messages is None:
-            await _sentence(413, f"a request has at most {BODY_LIMIT} bytes")(scope, receive, send_with_headers)
-            return
-
-        async def replay() -> Message:
-            return messages.pop(0) if messages else await receive()
-
-        await self.app(scope, replay, send_with_headers)
-
-
-async def _read_body(receive: Receive) -> list[Message] | None:
-    """The messages of a request's body; None if it is too large."""
-    messages: list[Message] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        messages.append(message)
-        size += len(message.get("body", b""))
-        if size > BODY_LIMIT:
-            return None
-        more = message.get("more_body", False)
-    return messages
-
-
 def _asset(name: str, media_type: str) -> Callable[[], Any]:
     content = files("segscape.studio").joinpath(name).read_text(encoding="utf-8")
 
@@ -289,30 +227,15 @@ def _asset(name: str, media_type: str) -> Callable[[], Any]:
     return asset
 
 
-def _explain(request: Request, error: Any) -> Response:
-    """One sentence about the first thing that is wrong with a request, 422."""
-    first = error.errors()[0]
-    where = ".".join(str(step) for step in first["loc"] if step not in ("body", "query", "path"))
-    sentence = first["msg"].removeprefix("Value error, ")
-    return _sentence(422, f"{where}: {sentence}" if where else sentence)
-
-
-def _report(request: Request, error: Exception) -> Response:
+@contextmanager
+def _explained() -> Iterator[None]:
     """Tell the rater that it is not their fault, 503, and whoever runs the server what it is."""
-    logging.getLogger("uvicorn.error").error("%s", error)
-    return _sentence(503, "The file of the votes cannot be used just now; tell whoever runs the study, or try again.")
-
-
-def _sentence(status: int, detail: str) -> Response:
-    from fastapi.responses import JSONResponse
-
-    return JSONResponse({"detail": detail}, status_code=status)
-
-
-def _not_found(detail: str) -> Exception:
-    from fastapi import HTTPException
-
-    return HTTPException(404, detail)
+    try:
+        yield
+    except EvaluationError as error:
+        logging.getLogger("uvicorn.error").error("%s", error)
+        sentence = "The file of the votes cannot be used just now; tell whoever runs the study, or try again."
+        raise Refusal(503, sentence) from None
 
 
 def _other(side: Side) -> Side:
@@ -322,20 +245,3 @@ def _other(side: Side) -> Side:
 def _stored_size(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:
         return picture.height, picture.width
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes any free one. Raises SegscapeError if it cannot."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise SegscapeError(f"--port {port} is in use: choose another, or 0 for any that is free.") from None
-        raise SegscapeError(
-            f"cannot listen at {host}, port {port} ({error.strerror}): check --host and --port."
-        ) from None
-
-
-def _address(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -163,7 +163,8 @@ def _judge_pair(
         return joined if augment is None else augment(joined)
 
     count = fake.shape[0]
-    judged: Judgement = discriminator(layout, torch.cat([fake, real]), prepared)
+    changed = None if pool is None and augment is None else prepared
+    judged: Judgement = discriminator(layout, torch.cat([fake, real]), changed)
     return judged.part(0, count), judged.part(count, count)
 
 

@@ -18,13 +18,12 @@ from segscape.labels import LABEL_SETS, LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model, load_model
 from segscape.models.clade import mixed_norms
-from segscape.models.conversion import convert_checkpoint
+from segscape.models.conversion import convert_checkpoint, convert_discriminator
 from segscape.models.conversion.official import rename
 from segscape.models.conversion.spade import (
     BLOCK_KEYS,
     ENCODER_KEYS,
     GENERATOR_KEYS,
-    convert_discriminator,
     discriminator_from_state,
     discriminator_keys,
     generator_state,

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from segscape.discriminators import Discriminator
 from segscape.errors import CheckpointError, ConfigError
 from segscape.labels import LabelSet
 from segscape.models.conversion import ca2_sis, cc_fpse, dagan, groupdnet, pix2pixhd, sean, spade
 from segscape.models.conversion.official import State, read_official
-from segscape.models.conversion.spade import convert_discriminator
 from segscape.models.generator import Generator
 
 __all__ = ["SYSTEMS", "convert_checkpoint", "convert_discriminator"]
@@ -61,13 +61,37 @@ def convert_checkpoint(
     known = list(signature(module.convert).parameters)
     unknown = sorted(options.keys() - known)
     if unknown:
-        raise ConfigError(f"{source} is a checkpoint of {name}, which has no option {unknown[0]!r}; "
-            f"it has {', '.join(name for name in known if name not in _GIVEN) or 'none'}.")
+        raise ConfigError(
+            f"{source} is a checkpoint of {name}, which has no option {unknown[0]!r}; "
+            f"it has {', '.join(name for name in known if name not in _GIVEN) or 'none'}."
+        )
     if encoder_path is not None:
         if "encoder" not in known:
             raise CheckpointError(f"{source} is a checkpoint of {name}, which has no encoder file: leave it out.")
         options["encoder"] = read_official(encoder_path)
     return cast(Generator, module.convert(official, labels=labels, image_size=image_size, source=source, **options))
+
+
+def convert_discriminator(path: str | Path, *, labels: LabelSet | str | int, **options: Any) -> Discriminator:
+    """Load an official discriminator (`*_net_D.pth`) of any system, in training mode: it is of use to go on training.
+
+    Args:
+        path: the file.
+        labels: the label set that it was trained with, its name, or the number of classes.
+        options: what else the system's `discriminator_from_state` takes: `last_stride=2` for SEAN and CA2-SIS.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another network, or of other labels.
+    """
+    official, source = read_official(path), str(path)
+    keys = [key.removeprefix("module.") for key in official]
+    if any(key.startswith("embedding.") for key in keys):
+        module: ModuleType = cc_fpse
+    elif any(key.startswith(("scale0_layer0.", "layer0.")) for key in keys):
+        module = pix2pixhd
+    else:
+        module = spade
+    return cast(Discriminator, module.discriminator_from_state(official, labels=labels, source=source, **options))
 
 
 def _system_of(official: State, source: str) -> tuple[str, ModuleType]:

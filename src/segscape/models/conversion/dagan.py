@@ -1,6 +1,6 @@
 """Official checkpoints of DAGAN (`*_net_G.pth`): those of SPADE with three more modules.
 
-Discriminators are SPADE's: `segscape.models.conversion.spade.convert_discriminator`.
+Discriminators are SPADE's: `segscape.models.conversion.convert_discriminator`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Official checkpoints of SEAN (`*_net_G.pth`), with the style encoder in them.
 
-Discriminators: `segscape.models.conversion.spade.convert_discriminator` with `last_stride=2`.
+Discriminators: `segscape.models.conversion.convert_discriminator` with `last_stride=2`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ GENERATOR_KEYS = {
     **under("Zencoder", "style_encoder", ENCODER_KEYS),
     **under("fc", "stem", PLAIN),
     **{
-        key: name
-        for i, block in enumerate(BLOCKS[:7])
-        for key, name in under(block, f"blocks.{i}", BLOCK_KEYS).items()
+        key: name for i, block in enumerate(BLOCKS[:7]) for key, name in under(block, f"blocks.{i}", BLOCK_KEYS).items()
     },
     **under("conv_img", "to_rgb", PLAIN),
 }

@@ -8,7 +8,6 @@ the up-sampling are not in the file and must be given.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -21,7 +20,6 @@ from segscape.models.conversion.official import (
     PLAIN,
     RUNNING,
     State,
-    read_official,
     rename,
     under,
     with_classes_of,
@@ -343,24 +341,6 @@ def encoder_part(encoder: State | None, latent_dim: int | None, source: str) -> 
     return {f"encoder.{name}": value for name, value in state.items()}
 
 
-def convert_discriminator(
-    path: str | Path, *, labels: LabelSet | str | int, use_instances: bool | None = None, last_stride: int = 1
-) -> MultiScaleDiscriminator:
-    """Load an official discriminator (`*_net_D.pth`), in training mode: it is of use to go on training.
-
-    Args:
-        path: the file.
-        labels: the label set it was trained with, its name, or the number of classes; as in `convert`.
-        use_instances: whether it reads instance edges; None: if it has one channel more than classes and image.
-        last_stride: of its last inner layer: 2 in SEAN and CA2-SIS, whose checkpoints do not tell.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, of another network, or of other labels.
-    """
-    options = {"labels": labels, "use_instances": use_instances, "last_stride": last_stride}
-    return discriminator_from_state(read_official(path), **options, source=str(path))  # type: ignore[arg-type]
-
-
 def discriminator_from_state(
     official: State,
     *,
@@ -369,7 +349,18 @@ def discriminator_from_state(
     last_stride: int = 1,
     source: str = "the state dict",
 ) -> MultiScaleDiscriminator:
-    """As `convert_discriminator`, on a state dict."""
+    """An official discriminator (`*_net_D.pth`), in training mode: it is of use to go on training.
+
+    Args:
+        official: its state dict.
+        labels: the label set it was trained with, its name, or the number of classes; as in `convert`.
+        use_instances: whether it reads instance edges; None: if it has one channel more than classes and image.
+        last_stride: of its last inner layer: 2 in SEAN and CA2-SIS, whose checkpoints do not tell.
+        source: what errors call the state dict.
+
+    Raises:
+        CheckpointError: incomplete, of another network, or of other labels.
+    """
     labels = as_label_set(labels)
     state = discriminator_state(official, source)
     if "scales.0.convs.0.weight" not in state:

@@ -1,0 +1,278 @@
+"""Table I of the CLADE paper in miniature: every system trained on CamVid under one budget, evaluated by one protocol.
+
+The budget is a number of images shown, the same for all, at one size and batch, with the same perceptual features and,
+where a system has none of its own, the same discriminator. Widths are cut so that a CPU can do it: the costs beside the
+scores are those of the networks that were trained. Runs stay in the folder `--out`, and what is finished there is not
+done again, so a table can be filled over several calls; an interrupted run is resumed. `--curves FILE.png` draws the
+generators' losses, `--pictures FILE.png` what each system makes of our example layouts. `--quick` is short and only
+shows that the script works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from segscape.data.open import open_pairs
+from segscape.evaluation.agreement.mapping import ClassMapping
+from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
+from segscape.evaluation.cost.complexity import count
+from segscape.evaluation.cost.timing import machine, measure, thread_count
+from segscape.evaluation.evaluate import Judge, evaluate
+from segscape.evaluation.fidelity.extractors import open_extractor
+from segscape.evaluation.fidelity.reference import open_reference
+from segscape.evaluation.plotting import new_figure, save_figure
+from segscape.evaluation.protocol import PROTOCOLS
+from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
+from segscape.inference import Pipeline
+from segscape.labels import LABEL_SETS
+from segscape.models.clade import mixed_norms
+from segscape.training.loop import train
+from segscape.training.recipe import parse_recipe
+from segscape.training.report import read_curves
+
+PROTOCOL: Final = PROTOCOLS["clade"]
+SIZE: Final = (96, 128)
+EXAMPLES: Final = Path(__file__).parents[1] / "examples" / "layouts"
+FEATURE_PYRAMID: Final = {"kind": "feature-pyramid", "base_channels": 16}
+THREE_LAYERS: Final = {"num_layers": 3, "last_stride": 2}
+LEAST_SQUARES: Final = {"gan_mode": "least-squares", "adversarial": 2.0}
+
+SYSTEMS: Final[dict[str, dict[str, Any]]] = {
+    "spade": {"model": {"name": "spade", "base_channels": 16, "hidden_channels": 32}},
+    "spade-light": {"model": {"name": "spade", "base_channels": 6, "hidden_channels": 32}},
+    "clade": {"model": {"name": "clade", "base_channels": 16}},
+    "clade-icpe": {"model": {"name": "clade-icpe", "base_channels": 16, "position_rule": "official-all"}},
+    "mixed-2": {"model": {"name": "clade", "base_channels": 16, "hidden_channels": 32, "norm": mixed_norms(2)}},
+    "mixed-5": {"model": {"name": "clade", "base_channels": 16, "hidden_channels": 32, "norm": mixed_norms(5)}},
+    "pix2pixhd": {
+        "model": {"name": "pix2pixhd", "base_channels": 16},
+        "discriminator": {"spectral": False, "bias": True},
+        "objective": LEAST_SQUARES,
+        "optimizer": {"generator_lr": 2e-4, "discriminator_lr": 2e-4, "betas": [0.5, 0.999]},
+    },
+    "cc-fpse": {
+        "model": {"name": "cc-fpse", "base_channels": 16, "hidden_channels": 32, "latent_dim": 16},
+        "discriminator": FEATURE_PYRAMID,
+    },
+    "dagan": {"model": {"name": "dagan", "base_channels": 16, "hidden_channels": 32}},
+    "clade-vae": {"model": {"name": "clade", "base_channels": 16, "latent_dim": 16}},
+    "sean": {
+        "model": {"name": "sean", "base_channels": 16, "hidden_channels": 32, "style_dim": 64, "encoder_channels": 8},
+        "discriminator": THREE_LAYERS,
+    },
+    "sean-clade": {
+        "model": {"name": "sean-clade", "base_channels": 16, "style_dim": 64, "encoder_channels": 8},
+        "discriminator": THREE_LAYERS,
+    },
+    "groupdnet": {"model": {"name": "groupdnet", "base_channels": 24, "upsampling": "normal", "encoder_channels": 4}},
+    "groupdnet-clade": {
+        "model": {"name": "groupdnet-clade", "base_channels": 24, "upsampling": "normal", "encoder_channels": 4}
+    },
+    "ca2-sis": {
+        "model": {
+            "name": "ca2-sis", "base_channels": 16, "norm_groups": 8, "head_channels": 16, "last_head_channels": 16,
+            "style_features": 2, "style_channels": 32, "mask_size": 64, "mapping_dim": None,
+        },
+        "discriminator": THREE_LAYERS,
+    },
+}  # fmt: skip
+"""The recipes, as far as they differ; name in the table -> sections."""
+
+
+def main() -> None:
+    """Train what is missing, measure, print the table, and write the files that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="CamVid: ROOT/{train,val}/{images,labels}")
+    parser.add_argument("--out", type=Path, default=Path("out/table1"), help="folder of the runs (default out/table1)")
+    parser.add_argument("--models", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--images", type=int, default=4000, help="images shown in training (default 4000)")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--quick", action="store_true", help="16 images, two systems")
+    parser.add_argument("--curves", type=Path, metavar="FILE.png")
+    parser.add_argument("--pictures", type=Path, metavar="FILE.png")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    names = ["clade", "sean"] if options.quick else options.models
+    images = 16 if options.quick else options.images
+    print(", ".join(f"{key} {value}" for key, value in {**machine(), "threads": options.threads}.items()))
+    print(f"{images} images shown, batch {options.batch}, {SIZE[0]}x{SIZE[1]}; {PROTOCOL.describe(SIZE)}")
+    with thread_count(options.threads):
+        runs = {name: _trained(name, options.data, options.out, images, options.batch) for name in names}
+        rows = [_bounds(options.data, options.out)] + [_row(name, run, options.data) for name, run in runs.items()]
+    _print(rows)
+    if options.curves:
+        _draw_curves(runs, options.curves)
+    if options.pictures:
+        _draw_pictures(runs, options.pictures)
+    if options.json:
+        content = {"machine": machine(), "images": images, "protocol": PROTOCOL.describe(SIZE), "rows": rows}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _trained(name: str, data: Path, out: Path, images: int, batch: int) -> Path:
+    """The folder of the finished run of a system."""
+    height, width = SIZE
+    common = {
+        "data": {"kind": "camvid", "root": str(data)},
+        "preprocess": {
+            "mode": "resize_and_crop",
+            "load_size": [height + 12, width + 16],
+            "crop_size": SIZE,
+            "flip": True,
+        },
+        "images": images,
+        "batch_size": batch,
+        "log_images": max(batch, images // 100),
+        "snapshot_images": max(batch, images // 4),
+        "trackers": [],
+        "ema": {"half_life_images": max(batch, images // 10), "statistics_batches": 10},
+        "samples": 2,
+    }
+    system = SYSTEMS[name]
+    content = common | {
+        "model": {"image_size": SIZE, **system["model"]},
+        "discriminator": {"base_channels": 16, **system.get("discriminator", {})},
+        "objective": {"features": "efficientnet-lite0", "fresh_fake": False, **system.get("objective", {})},
+        "optimizer": {"decay_images": images // 2, **system.get("optimizer", {})},
+    }
+    run = out / f"{name}-{images}"
+    if (run / "model" / "config.json").is_file() and f'"images": {images}' in _last_line(run / "metrics.jsonl"):
+        print(f"{name}: trained before, in {run}")
+        return run
+    print(f"{name}: training", flush=True)
+    train(parse_recipe(content, name), run, resume=any((run / "checkpoints").glob("*.pt")))
+    return run
+
+
+def _last_line(path: Path) -> str:
+    return path.read_text().rstrip().rpartition("\n")[2] if path.is_file() else ""
+
+
+def _row(name: str, run: Path, data: Path) -> dict[str, Any]:
+    """What a system scores and costs; kept beside its run."""
+    kept = run / "table1.json"
+    if kept.is_file():
+        return dict(json.loads(kept.read_text()))
+    pipeline = Pipeline.from_pretrained(run / "model", device="cpu")
+    complexity, timing = count(pipeline.model), measure(pipeline.model, threads=1, repetitions=5)
+    losses = read_curves(run / "metrics.jsonl")
+    row = {
+        "model": name,
+        **_scores(ModelPictures(pipeline, PROTOCOL, name), data, run),
+        "parameters_m": complexity.total.parameters / 1e6,
+        "macs_g": complexity.total.macs / 1e9,
+        "milliseconds": 1e3 * timing.total.median,
+        **{f"{loss}_{place}": _mean(losses[f"generator/{loss}"], first)
+           for loss in ("feature_matching", "perceptual") for place, first in (("first", True), ("last", False))},
+    }  # fmt: skip
+    kept.write_text(json.dumps(row, indent=1) + "\n")
+    return row
+
+
+def _mean(curve: Sequence[tuple[int, float]], first: bool) -> float:
+    """Of the first or last tenth of a curve."""
+    share = max(1, len(curve) // 10)
+    return float(np.mean([value for _, value in (curve[:share] if first else curve[-share:])]))
+
+
+def _bounds(data: Path, out: Path) -> dict[str, Any]:
+    """The real photographs, as if a system had made them."""
+    kept = out / "real.json"
+    if kept.is_file():
+        return dict(json.loads(kept.read_text()))
+    dataset = open_pairs(data, LABEL_SETS["camvid"], "val")
+    real = FolderPictures(data / "val" / "images", dataset.names, SIZE)
+    row = {"model": "real photographs", **_scores(real, data, out)}
+    kept.write_text(json.dumps(row, indent=1) + "\n")
+    return row
+
+
+def _scores(source: PictureSource, data: Path, cache: Path) -> dict[str, float]:
+    labels = LABEL_SETS["camvid"]
+    dataset, segmenter = open_pairs(data, labels, "val"), open_segmenter(default_segmenter(labels), "cpu")
+    found = evaluate(
+        source,
+        dataset,
+        protocol=PROTOCOL,
+        size=SIZE,
+        reference=open_reference(PROTOCOL.reference, data, labels),
+        extractor=open_extractor("efficientnet-lite0", None, torch.device("cpu")),
+        judge=Judge(segmenter, ClassMapping.by_name(segmenter.classes, labels)),
+        machine=machine(),
+        cache=cache,
+    )
+    assert found is not None  # one process
+    wanted = {"FD-EfficientNetLite0": "fd", "mIoU": "miou", "accuracy": "accuracy"}
+    return {wanted[score.name]: score.value for score in found.report.scores if score.name in wanted}
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    heads = ("model", "fd", "miou", "accuracy", "parameters_m", "macs_g", "milliseconds")
+    heads += ("feature_matching_first", "feature_matching_last", "perceptual_first", "perceptual_last")
+    shown = (
+        "model",
+        "FD-Lite0",
+        "mIoU %",
+        "accuracy %",
+        "params M",
+        "MACs G",
+        "ms",
+        "FM first",
+        "last",
+        "perc. first",
+        "last",
+    )
+    print("".join(f"{head:>12}" if place else f"{head:<18}" for place, head in enumerate(shown)))
+    for row in rows:
+        cells = [f"{row[head]:>12.3f}" if head in row else f"{'-':>12}" for head in heads[1:]]
+        print(f"{row['model']:<18}{''.join(cells)}")
+
+
+def _draw_curves(runs: dict[str, Path], path: Path) -> None:
+    """The generators' losses against the images shown, smoothed over five points."""
+    figure, axes = new_figure(1, 3, width=13, height=4)
+    for axis, loss in zip(axes[0], ("gan", "feature_matching", "perceptual"), strict=True):
+        for number, (name, run) in enumerate(runs.items()):
+            images, values = zip(*read_curves(run / "metrics.jsonl")[f"generator/{loss}"], strict=True)
+            smooth = np.convolve(np.pad(values, 2, mode="edge"), np.ones(5) / 5, mode="valid")
+            style = "-" if number < 10 else "--"
+            axis.plot(images, smooth, style, label=name, linewidth=1, color=f"C{number % 10}")
+        axis.set_title(loss.replace("_", " "), fontsize=9)
+        axis.set_xlabel("images shown")
+    axes[0][2].legend(fontsize=6, frameon=False, ncol=2)
+    save_figure(figure, path)
+
+
+def _draw_pictures(runs: dict[str, Path], path: Path) -> None:
+    """Our example layouts in colour, and below what each system makes of them."""
+    height, width = SIZE
+    layouts, margin = sorted(EXAMPLES.glob("*.png")), 110
+    sheet = Image.new("RGB", (margin + len(layouts) * (width + 4), (len(runs) + 1) * (height + 4)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for line, (name, run) in enumerate([("layout", None), *runs.items()]):
+        draw.text((4, line * (height + 4) + height // 2 - 6), name, fill="black")
+        pipeline = None if run is None else Pipeline.from_pretrained(run / "model", device="cpu")
+        for column, layout in enumerate(layouts):
+            if pipeline is None:
+                labels = np.asarray(Image.open(layout))
+                picture = Image.fromarray(LABEL_SETS["camvid"].colorize(labels)).resize(
+                    (width, height), Image.Resampling.NEAREST
+                )
+            else:
+                picture = pipeline(layout, size=SIZE, seed=0)[0]
+            sheet.paste(picture, (margin + column * (width + 4), line * (height + 4)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+if __name__ == "__main__":
+    main()
