@@ -59,7 +59,7 @@ SYSTEMS: Final[dict[str, dict[str, Any]]] = {
         "optimizer": {"generator_lr": 2e-4, "discriminator_lr": 2e-4, "betas": [0.5, 0.999]},
     },
     "cc-fpse": {
-        "model": {"name": "cc-fpse", "base_channels": 16, "hidden_channels": 32, "latent_dim": 16},
+        "model": {"name": "cc-fpse", "base_channels": 8, "hidden_channels": 16, "latent_dim": 16},
         "discriminator": FEATURE_PYRAMID,
     },
     "dagan": {"model": {"name": "dagan", "base_channels": 16, "hidden_channels": 32}},

@@ -1,5 +1,5 @@
 import { defineConfig } from 'vitest/config'
-import { finishAssets } from './build/assets'
+import { finishAssets } from './build/assets.ts'
 
 export default defineConfig({
   base: './', // the static site may lie in any folder
@@ -12,6 +12,6 @@ export default defineConfig({
     target: 'es2022',
     modulePreload: { polyfill: false },
   },
-  server: { proxy: { '/api': 'http://127.0.0.1:7860' } }, // `segscape studio --port 7860` beside `npm run dev`
+  server: { proxy: { '/api': 'http://127.0.0.1:8760' } }, // `segscape studio` beside `npm run dev`
   test: { include: ['tests/**/*.test.ts'], environment: 'node' },
 })

@@ -47,7 +47,7 @@ export async function loadProject(): Promise<Project | null> {
 }
 
 /** The layout of a project in a label set, matched by the names of the classes; null if it does not fit. */
-export function restoredLayout({ layout, classes }: Project, labels: LabelSet): LabelMap | null {
+export function restoredLayout({ layout, classes }: Pick<Project, 'layout' | 'classes'>, labels: LabelSet): LabelMap | null {
   const known = new Map(labels.classes.map(({ name, index }) => [name, index]))
   const map = unpack(layout)
   const table = classes.map((name) => known.get(name) ?? labels.unknown ?? -1)

@@ -6,15 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from segscape.errors import CheckpointError, ConfigError
+from segscape.errors import ConfigError
 from segscape.evaluation.cost.complexity import count, count_macs
 from segscape.evaluation.cost.published import build_on_paper
 from segscape.inference import accelerate
 from segscape.labels import LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model
-from segscape.models.conversion import spade
-from segscape.models.conversion.dagan import GENERATOR_KEYS, convert, recognises
 from segscape.models.dagan import DAGANGenerator
 from segscape.training.recipe import load_recipe
 
@@ -89,38 +87,6 @@ def test_accelerated_it_gives_the_same() -> None:
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     torch.testing.assert_close(accelerate(model)(layout()), model(layout()), rtol=0, atol=3e-5)
-
-
-def official(model: DAGANGenerator) -> dict[str, torch.Tensor]:
-    """The weights as the official code saves them, with the name of the gate of channels that checkpoints have."""
-    state = model.state_dict()
-    names = {name: key for key, name in GENERATOR_KEYS.items() if "channelAtt" not in key}
-    names |= {name: key for key, name in GENERATOR_KEYS.items() if key.endswith("weight_orig") and f"{name}_u" in state}
-    plain = {name: names[name] for name in state}
-    for name in [name for name in state if f"{name}_u" not in state and plain[name].endswith("_orig")]:
-        plain[name] = plain[name].removesuffix("_orig")
-    return {plain[name]: value for name, value in state.items()}
-
-
-@pytest.mark.parametrize("gate", ["cab", "channelAtt"])
-def test_checkpoints_of_both_names_convert(gate: str) -> None:
-    model = small()
-    state = {f"module.{key}".replace("cab", gate): value for key, value in official(model).items()}
-    assert recognises(state) and not recognises(official_of_spade())
-    converted = convert(state, labels=LABELS, image_size=(64, 64))
-    assert converted.config == small(statistics="sync-batch").config
-    assert torch.equal(converted(layout()), model(layout()))
-
-
-def official_of_spade() -> dict[str, torch.Tensor]:
-    return dict.fromkeys(spade.GENERATOR_KEYS, torch.zeros(1))
-
-
-def test_an_incomplete_checkpoint_is_refused() -> None:
-    state = official(small())
-    del state["cab.conv1.bias"]
-    with pytest.raises(CheckpointError, match=r"1 weights are missing \(first: attention.scale.conv_0.bias\)"):
-        convert(state, labels=LABELS, image_size=(64, 64))
 
 
 def test_the_largest_up_sampling_does_not_exist() -> None:

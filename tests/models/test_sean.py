@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from segscape.discriminators import MultiScaleDiscriminator
-from segscape.errors import CheckpointError, ConfigError, StyleError
+from segscape.errors import ConfigError, StyleError
 from segscape.evaluation.cost.complexity import Complexity, count
 from segscape.evaluation.cost.published import build_on_paper
 from segscape.inference import accelerate
 from segscape.labels import LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model, load_model
-from segscape.models.conversion.sean import GENERATOR_KEYS, convert, joined, recognises
 from segscape.models.sean import SEANGenerator
 from segscape.nn.noise import AddedNoise, noise_from
 from segscape.style import Style
@@ -82,7 +80,7 @@ def test_mean_codes_are_over_the_photos_that_have_the_class() -> None:
     expected = torch.stack([codes[:, 0].mean(0), codes[0, 1], codes[1:, 2].mean(0), torch.zeros(6), torch.zeros(6)])
     torch.testing.assert_close(model.mean_codes, expected)
     assert model.code_counts.tolist() == [3, 1, 2, 0, 0]
-    filled = model.with_mean_codes(Style(codes, present))
+    filled = model.completed(Style(codes, present))
     assert filled.present is not None
     assert filled.present.all(0).tolist() == [True, True, True, False, False]
     torch.testing.assert_close(filled.values[0, 2], expected[2])
@@ -158,11 +156,11 @@ def test_counts(name: str, dataset: str, parameters: int, macs: float, paper: fl
     complexity = counted(name, dataset)
     assert complexity.total.parameters == parameters
     missing = complexity.total.macs / 1e9 - macs
-    assert -5e-4 <= missing <= 30 * 512**2 / 1e9
+    assert -1e-3 <= missing <= 30 * 512**2 / 1e9
     # Table VIII counts the values that batch norm reads and the biases of the encoder's transposed convolution, too
     size = complexity.size[0] * complexity.size[1]
     elements = {256 * 256: 40_501_248, 256 * 512: 80_003_072}[size] + 256 * size // 4
-    assert (complexity.total.paper_macs + elements) / 1e9 == pytest.approx(paper, abs=0.01)
+    assert (complexity.total.paper_macs + elements) / 1e9 == pytest.approx(paper, abs=0.015)
 
 
 def test_the_published_count_of_sean_clade_leaves_its_tables_out() -> None:
@@ -181,66 +179,12 @@ def test_discriminator() -> None:
         judged = judge(where, torch.zeros(1, 3, 256, 256))
     assert isinstance(judge, MultiScaleDiscriminator)
     assert sum(parameter.numel() for parameter in judge.parameters()) == 1_364_098
-    shapes = [[tuple(f.shape[1:]) for f in [*group, score]] for group, score in zip(judged.features, judged.scores)]
+    outputs = [[*group, score] for group, score in zip(judged.features, judged.scores, strict=True)]
+    shapes = [[tuple(feature.shape[1:]) for feature in scale] for scale in outputs]
     assert shapes == [
         [(64, 129, 129), (128, 65, 65), (256, 33, 33), (1, 34, 34)],
         [(64, 65, 65), (128, 33, 33), (256, 17, 17), (1, 18, 18)],
     ]
-
-
-def official(model: SEANGenerator, surplus: int = 0) -> dict[str, Tensor]:
-    """The weights as the official code saves them, with layers for more classes than there are."""
-    state, result = model.state_dict(), {}
-    spectral = {name for name in state if f"{name}_u" in state}
-    for key, name in GENERATOR_KEYS.items():
-        if name not in state or (
-            (name in spectral) != key.endswith(("_orig", "_u", "_v", "bias")) and name in spectral
-        ):
-            continue
-        if key.endswith("weight_orig") and name not in spectral:
-            continue
-        found = re.fullmatch(r"(.*fc_mu)\.(\w+)", key)
-        if found is None:
-            result[key] = state[name]
-            continue
-        layers = torch.cat([state[name], torch.full_like(state[name][:1], float("nan")).repeat_interleave(surplus, 0)])
-        result |= {f"{found[1]}{j}.{found[2]}": layer for j, layer in enumerate(layers)}
-    for key in [key for key in result if key.endswith("mlp_shared.0.weight")]:
-        norm = key.removesuffix("mlp_shared.0.weight")
-        result[f"{norm}param_free_norm.running_mean"] = torch.full((1,), float("nan"))
-    return result
-
-
-@pytest.mark.parametrize("instances", [False, True])
-def test_checkpoints_convert(instances: bool) -> None:
-    model, where = small(use_instances=instances, hidden_channels=128), layout(instances)
-    state = {f"module.{key}": value for key, value in official(model, surplus=12).items()}
-    assert recognises(state)
-    converted = convert(state, labels=LABELS, image_size=(64, 64))
-    assert converted.config == model.config
-    style = model.encode(photo(), where).mean
-    assert torch.equal(converted.encode(photo(), where).mean.values, style.values)
-    assert torch.equal(seeded(converted, where, style), seeded(model, where, style))
-
-
-def test_layers_of_classes_are_joined_in_the_order_of_their_numbers() -> None:
-    state = {f"a.fc_mu{j}.weight": torch.full((1, 1), float(j)) for j in (10, 2, 0, 1, *range(3, 10))}
-    assert joined(state, 11)["a.fc_mu.weight"].flatten().tolist() == [*map(float, range(11))]
-
-
-@pytest.mark.parametrize(
-    ("drop", "labels", "message"),
-    [
-        ("Zencoder.model.14.bias", 5, "a SEAN generator has the key 'Zencoder.model.14.bias'"),
-        ("up_1.ace_0.noise_var", 5, r"1 weights are missing \(first: blocks.4.norm_0.noise.weight\)"),
-        ("", 7, r"was trained with 5 \(or 4 and instance edges\) classes"),
-    ],
-)
-def test_checkpoints_that_do_not_fit_are_refused(drop: str, labels: int, message: str) -> None:
-    state = official(small(hidden_channels=128))
-    state.pop(drop, None)
-    with pytest.raises(CheckpointError, match=message):
-        convert(state, labels=labels, image_size=(64, 64))
 
 
 def test_options_of_spade_that_it_lacks_are_refused() -> None:

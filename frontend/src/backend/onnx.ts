@@ -22,7 +22,7 @@ export class OnnxBackend implements Backend {
   async models(): Promise<ModelInfo[]> {
     const answer = await fetch('model.json')
     if (!answer.ok) throw new BackendError('model.json is not there: write the site again with segscape export --format web.')
-    this.model = { segmenter: false, ...((await answer.json()) as ExportedModel) }
+    this.model = { ...((await answer.json()) as ExportedModel), segmenter: false }
     return [this.model]
   }
 

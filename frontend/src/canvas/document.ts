@@ -6,7 +6,7 @@ import { History } from './history'
 export type ChangeListener = (box: Box, done: boolean) => void
 
 export class LayoutDocument {
-  private readonly history = new History()
+  private history = new History()
   private readonly listeners: ChangeListener[] = []
   private edit: Edit | null = null
 
@@ -39,6 +39,13 @@ export class LayoutDocument {
   replace(map: LabelMap): void {
     this.edit?.cancel()
     this.history.record(this.current, map)
+    this.show(map)
+  }
+
+  /** Another layout, of another label set: what came before means nothing there, so its history goes. */
+  restart(map: LabelMap): void {
+    this.edit?.cancel()
+    this.history = new History()
     this.show(map)
   }
 

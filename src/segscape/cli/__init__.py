@@ -17,6 +17,7 @@ from segscape.cli.convert import convert
 from segscape.cli.dataset import app as dataset
 from segscape.cli.evaluate import evaluate
 from segscape.cli.export import export
+from segscape.cli.fit_styles import fit_styles
 from segscape.cli.generate import generate
 from segscape.cli.models import models
 from segscape.cli.profile import profile
@@ -46,6 +47,7 @@ app.command()(compare)
 app.add_typer(analyze, name="analyze")
 app.add_typer(segmenter, name="segmenter")
 app.command()(convert)
+app.command()(fit_styles)
 app.command()(models)
 app.command()(scenes)
 app.add_typer(dataset, name="dataset")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,9 @@ def export(
     model: Annotated[
         str | None, typer.Option(help="Folder or Hugging Face id of a model; the shipped one by default.")
     ] = None,
-    format: Annotated[str, typer.Option(help=f"{', '.join(SUFFIXES)}.")] = "onnx",
+    format: Annotated[
+        str, typer.Option(help=f"{', '.join(SUFFIXES)}; or web, a site that paints without a server.")
+    ] = "onnx",
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Fix the size of the layouts; without, any size goes.")
     ] = None,
@@ -38,10 +41,13 @@ def export(
         typer.Option(metavar="LAYOUTS", help="Label maps (folder, file or glob) to calibrate on, 32 at most."),
     ] = None,
 ) -> None:
-    """Write a model for onnxruntime, OpenVINO or torch.export, with label indices as its input.
+    """Write a model for onnxruntime, OpenVINO, torch.export or a browser, with label indices as its input.
 
     The file is compared with the model before it is kept.
     """
+    if format == "web":
+        _export_site(out, model, plain=size is None and not int8 and not calibrate)
+        return
     target = _target(out, model, format)
     wanted = None if size is None else parse_size(size)
     if int8 and (format != "onnx" or not calibrate):
@@ -68,6 +74,21 @@ def export(
     print(f"{_megabytes(target):.1f} MB in {target.resolve()}")
 
 
+def _export_site(out: Path, model: str | None, plain: bool) -> None:
+    """Write the studio as a static site."""
+    if not plain:
+        raise ConfigError("--format web takes the model as it is: omit --size, --int8 and --calibrate.")
+    prepare_folder(out)
+
+    from segscape.inference import Pipeline
+    from segscape.studio.site import write_site
+
+    name = "Segscape's own" if model is None else Path(model).name
+    written = write_site(Pipeline.from_pretrained(model, "cpu").model, out, name)
+    print(f"{'difference':<14}at most {written.difference:.1e} of pixels in [-1, 1] from the model")
+    print(f"the site is in {out.resolve()}; try it with: python -m http.server --directory {shlex.quote(str(out))}")
+
+
 def _export_int8(
     network: Generator, target: Path, size: tuple[int, int] | None, layouts: list[Path]
 ) -> tuple[Export, float]:
@@ -84,7 +105,7 @@ def _export_int8(
 def _target(out: Path, model: str | None, format: str) -> Path:
     """The file to write; raises ConfigError for an unknown format or another format's suffix."""
     if format not in SUFFIXES:
-        raise ConfigError(f"--format {format!r} is unknown: use {', '.join(SUFFIXES)}.")
+        raise ConfigError(f"--format {format!r} is unknown: use {', '.join(SUFFIXES)}, web.")
     suffix = SUFFIXES[format]
     if out.suffix not in SUFFIXES.values():
         name = "model" if model is None else Path(model).name

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segscape.cli.options import parse_size, prepare_folder, report
+from segscape.cli.styles import FRAMES, Animation, StyleOptions
 from segscape.errors import ConfigError, DataError, SegscapeError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from segscape.inference.inputs import LayoutArrays
-    from segscape.layout import Layout
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp"})
 """What counts as a label map in a folder (JPEG files too: they are refused by name, not passed over)."""
@@ -43,7 +41,33 @@ def generate(
     fast: Annotated[
         str | None, typer.Option(metavar="PRECISION", help="Fold the model for speed: float32, bfloat16 or float16.")
     ] = None,
-    style: Annotated[Path | None, typer.Option(help="Photo whose style the pictures take.")] = None,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PHOTO[:MAP]", help="Photo whose style the pictures take, with its label map; or a saved style."
+        ),
+    ] = None,
+    style_layout: Annotated[
+        Path | None, typer.Option(metavar="MAP", help="Label map of the --style photo, instead of PHOTO:MAP.")
+    ] = None,
+    class_style: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS=PHOTO:MAP", help="Take one class's style from a photo or a saved style."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Pictures of each layout, in random styles.")] = 1,
+    interpolate: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="From one style to another; each like --style."),
+    ] = None,
+    walk: Annotated[bool, typer.Option("--walk", help="A round trip through random styles.")] = False,
+    frames: Annotated[int | None, typer.Option(min=2, help=f"Of --interpolate or --walk; {FRAMES} by default.")] = None,
+    animation: Annotated[Animation | None, typer.Option(help="What becomes of the frames; gif by default.")] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="One picture: a row for each layout, a column for each style.")
+    ] = False,
+    save_style: Annotated[
+        Path | None, typer.Option(metavar="FILE.safetensors", help="Keep the styles, for --style.")
+    ] = None,
     colour_preview: Annotated[
         bool, typer.Option("--colour-preview", help="Put the coloured layout to the left of each picture.")
     ] = False,
@@ -51,10 +75,24 @@ def generate(
 ) -> None:
     """Turn label maps into photographs.
 
-    The picture of a layout NAME.png is OUT/NAME.png, of the same size. A file that fails is reported and the
-    rest goes on; the exit code is then 2.
+    The picture of a layout NAME.png is OUT/NAME.png, of the same size; several pictures of it (--samples, more than one
+    --style, --animation files) are OUT/NAME-01.png and so on, frames OUT/NAME.gif, NAME.webp or, as a strip, NAME.png.
+    --grid writes OUT/grid.png alone. A file that fails is reported and the rest goes on; the exit code is then 2.
     """
     wanted = None if size is None else parse_size(size)
+    options = StyleOptions(
+        styles=tuple(style or ()),
+        layout=style_layout,
+        by_class=tuple(class_style or ()),
+        samples=samples,
+        ends=interpolate,
+        walk=walk,
+        frames=frames,
+        animation=animation,
+        grid=grid,
+        save=save_style,
+    )
+    options.check(colour_preview, force)
     paths = find_layouts(layouts)
     partners = find_instances(paths, instances)
     prepare_folder(out)
@@ -62,24 +100,63 @@ def generate(
 
     from tqdm import tqdm
 
-    from segscape.files import write_atomically
+    from segscape.inference.sheets import coloured, paste_grid
 
     pipeline = _open_pipeline(model, device, fast)
-    look = None if style is None else pipeline.encode(style)
-    failed = 0
-    for path in tqdm(paths, unit="picture", disable=None):
-        target = out / f"{path.stem}.png"
+    styles = options.open(pipeline)
+    styles.require_one(len(paths))
+    if grid:
+        _require_free([out / "grid.png"], taken, force)
+    failed, written, rows = 0, 0, []
+    for path in tqdm(paths, unit="layout", disable=None):
         try:
-            _require_free(target, taken, force)
             layout = pipeline.read_layout(path, partners[path])
-            picture = pipeline(layout, seed=seed, style=look, size=wanted)[0]
-            if colour_preview:
-                picture = _beside(_colours(layout, picture.size), picture)
-            write_atomically(target, partial(picture.save, format="PNG"))
+            look = styles.of(layout, seed)
+            count = styles.count(look)
+            targets = [out / name for name in _names(path.stem, count, options)]
+            if not grid:
+                _require_free(targets, taken, force)
+            drawn = samples if look is None or isinstance(look, dict) else 1
+            pictures = pipeline(layout, seed=seed, style=look, size=wanted, samples=drawn)
+            if grid:
+                rows.append([coloured(layout, pictures[0].size), *pictures])
+            else:
+                if colour_preview:
+                    pictures = [paste_grid([[coloured(layout, one.size), one]], gap=0) for one in pictures]
+                _write(pictures, targets)
+                written += len(targets)
+            styles.save(look)
         except (SegscapeError, OSError) as error:
             failed += 1
             report(path, error)
-    _summarize(out, len(paths), failed)
+    if rows:
+        _write([paste_grid(rows)], [out / "grid.png"])
+        written = 1
+    _summarize(out, written, len(paths), failed)
+
+
+def _names(stem: str, count: int, options: StyleOptions) -> list[str]:
+    """The files of `count` pictures of a layout."""
+    if options.moving and options.animation is not Animation.files:
+        suffix = "png" if options.animation is Animation.strip else (options.animation or Animation.gif).value
+        return [f"{stem}.{suffix}"]
+    if count == 1:
+        return [f"{stem}.png"]
+    digits = max(2, len(str(count)))
+    return [f"{stem}-{number:0{digits}}.png" for number in range(1, count + 1)]
+
+
+def _write(pictures: Sequence[Image.Image], targets: Sequence[Path]) -> None:
+    """Write each picture into its file, or all into one: an animation or a strip."""
+    from segscape.files import write_atomically
+    from segscape.inference.sheets import ANIMATIONS, paste_grid, save_animation
+
+    if targets[0].suffix in ANIMATIONS:
+        return save_animation(pictures, targets[0])
+    if len(targets) < len(pictures):
+        pictures = [paste_grid([pictures])]
+    for picture, target in zip(pictures, targets, strict=True):
+        write_atomically(target, partial(picture.save, format="PNG"))
 
 
 def _open_pipeline(model: str | None, device: str, fast: str | None) -> Any:
@@ -153,35 +230,17 @@ def find_instances(paths: Sequence[Path], instances: Path | None) -> dict[Path, 
     return dict.fromkeys(paths, instances)
 
 
-def _require_free(target: Path, inputs: set[Path], force: bool) -> None:
-    if target.resolve() in inputs:
-        raise DataError(f"the picture {target} would replace a layout: choose another --out.")
-    if target.exists() and not force:
-        raise DataError(f"{target} exists already: add --force to replace it.")
+def _require_free(targets: Sequence[Path], inputs: set[Path], force: bool) -> None:
+    for target in targets:
+        if target.resolve() in inputs:
+            raise DataError(f"the picture {target} would replace a layout: choose another --out.")
+        if target.exists() and not force:
+            raise DataError(f"{target} exists already: add --force to replace it.")
 
 
-def _colours(layout: Layout | LayoutArrays, size: tuple[int, int]) -> Image.Image:
-    """The layout in its classes' colours, at a (width, height) as PIL has it."""
-    import numpy as np
-    from PIL import Image
-
-    picture = Image.fromarray(layout.labels.colorize(np.asarray(layout.label_map[0])))
-    return picture.resize(size, Image.Resampling.NEAREST)
-
-
-def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    both = Image.new("RGB", (left.width + right.width, right.height))
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width, 0))
-    return both
-
-
-def _summarize(out: Path, count: int, failed: int) -> None:
-    written = count - failed
+def _summarize(out: Path, written: int, layouts: int, failed: int) -> None:
     if written:
         print(f"{written} picture{'s' * (written != 1)} in {out.resolve()}")
     if failed:
-        print(f"{failed} of {count} layouts failed")
+        print(f"{failed} of {layouts} layouts failed")
         raise typer.Exit(2)

@@ -190,7 +190,7 @@ def evaluate(
         classes = class_scores(dataset.labels, generated, ceiling)
     if diversity is not None and source.multimodal:
         varieties = processes.gather(varied)
-        scores += diversity_scores(varieties, diversity.distance, diversity.pictures, base)
+        scores += diversity_scores(varieties, diversity.distance, diversity.pictures, base, source.by_class)
     if not processes.first:
         return None
 
@@ -296,11 +296,24 @@ def _vary(
     numbers = spread(len(view.samples), plan.layouts)
     found = []
     for place in tqdm(processes.share(len(numbers)), desc="diversity", disable=None if processes.first else True):
-        batch = view.batch([numbers[place]])
-        images = [source(batch, [numbers[place]], draw)[0] for draw in range(plan.pictures)]
-        pictures = _channels_first(np.stack(images))
-        found.append((place, variety(pictures, batch.layout.label_map[0], view.labels, plan.distance)))
+        number = numbers[place]
+        batch = view.batch([number])
+        label_map = batch.layout.label_map[0]
+        pictures = _draws(source, batch, number, plan)
+        resampled = None
+        if source.by_class:
+            present = [index for index in torch.unique(label_map).tolist() if index != view.labels.unknown]
+            resampled = {index: _draws(source, batch, number, plan, index) for index in present}
+        found.append((place, variety(pictures, label_map, view.labels, plan.distance, resampled)))
     return found
+
+
+def _draws(
+    source: PictureSource, batch: Batch, number: int, plan: DiversityPlan, only_class: int | None = None
+) -> Tensor:
+    """The pictures of one layout, uint8 `[K, 3, H, W]`; only one class's style differs, if that is wanted."""
+    images = [source(batch, [number], draw, only_class)[0] for draw in range(plan.pictures)]
+    return _channels_first(np.stack(images))
 
 
 def _samples(source: PictureSource, view: _View, plan: DiversityPlan | None) -> Iterator[tuple[Picture, list[Picture]]]:

@@ -100,7 +100,7 @@ def class_scores(labels: LabelSet, generated: Agreement, real: Agreement) -> tup
 
 
 def diversity_scores(
-    varieties: Sequence[Variety], distance: PerceptualDistance, pictures: int, base: str
+    varieties: Sequence[Variety], distance: PerceptualDistance, pictures: int, base: str, by_class: bool
 ) -> list[Score]:
     """Mean pairwise distance of the pictures of a layout, and the means of CSD and OCD over classes.
 
@@ -109,13 +109,15 @@ def diversity_scores(
         distance: with which they were measured.
         pictures: of each layout.
         base: text of the protocol so far.
+        by_class: the style of each class was drawn anew by itself, for CSD and OCD.
     """
     found = Diversity.over(varieties)
     text = f"{base}; {pictures} pictures of each of {found.layouts} layouts; {distance.description}"
+    classes = f"{text}; {'each class resampled by itself' if by_class else 'the same pictures for every class'}"
     return [
         Score(f"diversity ({distance.name})", found.overall, "", "higher", "diversity", text),
-        Score(f"mCSD ({distance.name})", found.mean_csd, "", "higher", "diversity", text),
-        Score(f"mOCD ({distance.name})", found.mean_ocd, "", "lower", "diversity", text),
+        Score(f"mCSD ({distance.name})", found.mean_csd, "", "higher", "diversity", classes),
+        Score(f"mOCD ({distance.name})", found.mean_ocd, "", "lower", "diversity", classes),
     ]
 
 

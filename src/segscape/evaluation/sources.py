@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -19,6 +20,7 @@ from segscape.evaluation.protocol import Protocol
 from segscape.inference import Pipeline
 from segscape.label_files import read_image
 from segscape.layout import Layout, Size
+from segscape.nn.noise import noise_from
 from segscape.position import PositionRule
 from segscape.style import Style
 
@@ -31,17 +33,20 @@ class PictureSource(Interface):
     Attributes:
         title: what to call it in reports.
         multimodal: whether a layout has more than one picture.
+        by_class: whether the style of one class can be drawn anew while the others stay.
         position_rule: the positional encoding that the layouts must bring; None for none.
     """
 
     title: str
     multimodal: bool
+    by_class: bool
     position_rule: PositionRule | None
 
-    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
+    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0, only_class: int | None = None) -> Pictures:
         """Pictures uint8 `[N, H, W, 3]` of N layouts, which are number `indices` of the data.
 
-        `draw` numbers the pictures of one layout, where there are several.
+        `draw` numbers the pictures of one layout, where there are several. With `only_class` the style of that class
+        alone is of this draw, and the others have those of draw 0.
         """
         ...
 
@@ -59,7 +64,10 @@ class ModelPictures:
         self.model, self.device = pipeline.model, pipeline.device
         self.protocol = protocol
         self.title = title
-        self.multimodal = self.model.config.variational
+        config = self.model.config
+        # an encoder that is certain gives one style for one photo
+        self.multimodal = config.variational or (protocol.style == "prior" and self.model.random_styles)
+        self.by_class = self.multimodal and config.style_kind == "codes"
         self.position_rule = self.model.config.encoding_rule
 
     def require_size(self, size: Size) -> None:
@@ -78,19 +86,24 @@ class ModelPictures:
             )
 
     @torch.inference_mode()
-    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
-        """As `PictureSource`; the noise of a style depends on (seed, index, draw) only.
+    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0, only_class: int | None = None) -> Pictures:
+        """As `PictureSource`; a random style depends on (seed, index, draw) only, noise in features on (seed, index).
 
         On the CPU the model sees one layout at a time, so that a picture is the same bits in every batch. Raises
         EvaluationError if the model's output is not finite.
         """
         at_once = 1 if self.device.type == "cpu" else len(indices)
         parts = (slice(start, start + at_once) for start in range(0, len(indices), at_once))
-        return np.concatenate([self._pictures(batch, indices, part, draw) for part in parts])
+        return np.concatenate([self._pictures(batch, indices, part, draw, only_class) for part in parts])
 
-    def _pictures(self, batch: Batch, indices: Sequence[int], part: slice, draw: int) -> Pictures:
+    def _pictures(
+        self, batch: Batch, indices: Sequence[int], part: slice, draw: int, only_class: int | None
+    ) -> Pictures:
         layout = batch.layout[part].to(self.device)
-        images = self.model(layout, self._style(layout, batch.images[part], indices[part], draw))
+        drawn = partial(self._style, layout, batch.images[part], indices[part])
+        style = drawn(draw) if only_class is None else drawn(0).replace_classes(drawn(draw), [only_class])
+        with noise_from(self.model, _source(self.protocol.seed, indices[part][0])):
+            images = self.model(layout, style)
         if not torch.isfinite(images).all():  # 8 bits would turn them into black pixels
             raise EvaluationError(
                 f"{self.title} gave values that are not finite for {batch.names[part][0]!r}: its weights are "
@@ -99,15 +112,18 @@ class ModelPictures:
         return self.protocol.quantize(images)
 
     def _style(self, layout: Layout, photos: Tensor, indices: Sequence[int], draw: int) -> Style | None:
-        config, shape = self.model.config, self.model.config.style_shape
+        config = self.model.config
         if config.style_kind is None:
             return None
-        noise = None
-        if config.variational and shape is not None:
-            noise = torch.cat([_noise(self.protocol.seed, index, draw, shape) for index in indices]).to(self.device)
+        sources = [_source(self.protocol.seed, index, draw) for index in indices]
         if self.protocol.style == "photo":
+            noise = None
+            if config.variational and config.style_shape is not None:
+                noise = torch.stack([torch.randn(config.style_shape, generator=source) for source in sources])
+                noise = noise.to(self.device)
             return self.model.encode(photos.to(self.device), layout).draw(noise)
-        return None if noise is None else Style(noise)
+        styles = [self.model.sample_style(layout[n : n + 1], source) for n, source in enumerate(sources)]
+        return Style.stack(style for style in styles if style is not None) if self.model.random_styles else None
 
 
 class FolderPictures:
@@ -122,7 +138,7 @@ class FolderPictures:
         DataError: no folder or no pictures in it, or a sample without one.
     """
 
-    multimodal = False
+    multimodal = by_class = False
     position_rule: PositionRule | None = None
 
     def __init__(self, folder: Path, names: Sequence[str], size: Size) -> None:
@@ -141,12 +157,12 @@ class FolderPictures:
         """Raise DataError if picture number `index` cannot be read."""
         read_image(self.files[index])
 
-    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0) -> Pictures:
+    def __call__(self, batch: Batch, indices: Sequence[int], draw: int = 0, only_class: int | None = None) -> Pictures:
         """As `PictureSource`; reads the files."""
         return np.stack([read_resized(self.files[index], self.size) for index in indices])
 
 
-def _noise(seed: int, index: int, draw: int, shape: Sequence[int]) -> Tensor:
-    """`[1, *shape]` from N(0, 1), a function of the three numbers."""
-    key = int(np.random.SeedSequence([seed, index, draw]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(key))
+def _source(*numbers: int) -> torch.Generator:
+    """Random numbers that are a function of some numbers, such as (seed, index, draw)."""
+    key = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(key)

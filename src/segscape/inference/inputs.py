@@ -200,6 +200,20 @@ def require_style_shape(found: Sequence[int], shape: StyleShape | None) -> None:
         raise StyleError(f"the style is {list(found)}, this model takes [styles, {expected}].")
 
 
+def read_style_values(path: str | Path) -> Array:
+    """The values `[S, ...]` in a file that `segscape.Style.save` wrote; raises StyleError if it holds none."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        values: Array = load_file(path)["style"]
+    except (SafetensorError, OSError, KeyError) as error:
+        raise StyleError(
+            f"{path} cannot be read as a style ({type(error).__name__}): give a file that Style.save wrote."
+        ) from None
+    return values
+
+
 def as_array(values: Any) -> Array:
     """A NumPy array of an array, or of a tensor on whatever device."""
     return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

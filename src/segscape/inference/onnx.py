@@ -20,6 +20,7 @@ from segscape.inference.inputs import (
     missing_to_multiple,
     pair_with_instances,
     read_arrays,
+    read_style_values,
     require_instances,
     require_same_classes,
     require_samples,
@@ -86,8 +87,8 @@ class OnnxPipeline:
             layouts: one or a list of: the path of a label map file, an integer array `[H, W]`, a layout that
                 `read_layout` gave, or a `segscape.Layout`.
             seed: of the random styles, which are those that `Pipeline` draws from the same seed.
-            style: None draws random styles; an array float `[S, ...]` in the signature's `style_shape`, or a
-                `segscape.Style` for S images, gives S pictures of each layout.
+            style: None draws random styles; an array float `[S, ...]` in the signature's `style_shape`, a
+                `segscape.Style` for S images, or the file of one, gives S pictures of each layout.
             size: (height, width) to resize the layouts to first, nearest neighbour.
             samples: how many random styles to draw for each layout.
             instance_maps: for paths and arrays: the path or array `[H, W]` of each one's instance map.
@@ -103,6 +104,15 @@ class OnnxPipeline:
         styles = self._styles(style, samples, seed)
         read = [self.read_layout(item, instances) for item, instances in pair_with_instances(layouts, instance_maps)]
         return [picture for layout in read for picture in self._pictures(layout, styles, size)]
+
+    def style(self, item: object) -> Any:
+        """The values `[S, ...]` of a style: those in a file that `Style.save` wrote, or the style as it is.
+
+        Raises StyleError if it is a photo: encoders are not exported.
+        """
+        if isinstance(item, (str, Path)) and Path(item).suffix == ".safetensors":
+            return read_style_values(item)
+        return self.encode(item) if isinstance(item, (str, Path, Image.Image)) else getattr(item, "values", item)
 
     def encode(self, photo: object) -> Any:
         """Raises StyleError: encoders are not exported."""
@@ -140,9 +150,7 @@ class OnnxPipeline:
         require_samples(samples, shape, style is not None)
         if style is None:
             return None if shape is None else seeded_normal((samples, *require_sides(shape)), seed)
-        if isinstance(style, (str, Path, Image.Image)):
-            self.encode(style)
-        values = getattr(style, "values", style)
+        values = self.style(style)
         if not hasattr(values, "ndim"):
             raise StyleError(f"a style is an array [S, ...] or a Style, not a {type(style).__name__}.")
         require_style_shape(values.shape, shape)

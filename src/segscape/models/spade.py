@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, ClassVar, Literal, cast, get_args
 
 import torch
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -121,7 +121,7 @@ class SPADEGenerator(Generator):
     """
 
     config: SPADEGeneratorConfig
-    config_class = SPADEGeneratorConfig
+    config_class: ClassVar[type[SPADEGeneratorConfig]] = SPADEGeneratorConfig
 
     def __init__(self, config: SPADEGeneratorConfig) -> None:
         super().__init__(config)

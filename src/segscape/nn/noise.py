@@ -28,7 +28,7 @@ class AddedNoise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def draw(self, x: Tensor) -> Tensor:
-        """Noise for `x [N, C, h, w]`, `[N, 1, h, w]`; from one seed it is what SEAN's official code draws on the CPU."""
+        """Noise for `x [N, C, h, w]`, `[N, 1, h, w]`: what SEAN's official code draws on the CPU from the same seed."""
         batch, _, height, width = x.shape
         device = x.device if self.source is None else self.source.device
         noise = torch.randn(batch, width, height, 1, generator=self.source, device=device)

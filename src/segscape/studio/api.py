@@ -8,9 +8,6 @@ import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
-from io import BytesIO
-from pathlib import PurePath
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -21,24 +18,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData
 
 from segscape.inference.pipeline import Reference
-from segscape.label_files import read_label_map
-from segscape.labels import LABEL_SETS, LabelSet
+from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
+from segscape.studio.description import Example, ModelInfo, describe
 from segscape.studio.engine import Drawn, Engine, Painting, Photo, Result, Segmentation, StudioModel, Task
+from segscape.studio.example_layouts import example_layouts, grey_png, has_examples
 from segscape.studio.limits import Limits
 from segscape.studio.queue import Done, FairQueue
 from segscape.studio.refusal import Refusal
 from segscape.studio.snippet import snippet
 from segscape.studio.uploads import Uploads, encode_png, scaled_to
-from segscape.style import StyleKind
 
 SAMPLES = 8
 CLASS_STYLES = 64
 LARGEST_SEED = 2**53 - 1  # what a browser can count
 DECODERS = 2
-EXAMPLES_LABELS = "camvid"
-"""The label set of the layouts in `examples/`."""
-
 T = TypeVar("T")
 
 
@@ -46,45 +40,6 @@ class Problem(BaseModel):
     """Every answer that is no success."""
 
     error: str = Field(description="What is wrong and how to mend it, in one sentence.")
-
-
-class ClassInfo(BaseModel):
-    """One class to paint with."""
-
-    index: int
-    name: str
-    color: tuple[int, int, int]
-    thing: bool
-
-
-class LabelsInfo(BaseModel):
-    """The classes of a model."""
-
-    name: str
-    unknown: int | None
-    classes: list[ClassInfo]
-
-
-class StyleInfo(BaseModel):
-    """The styles of a model."""
-
-    kind: StyleKind
-    random: bool = Field(description="Whether there are random styles, so that samples differ.")
-
-
-class ModelInfo(BaseModel):
-    """A model, as the page needs to know it."""
-
-    id: str
-    name: str
-    size: tuple[int, int] = Field(description="Height and width of training: where the model is best.")
-    size_multiple: int
-    fixed_size: bool
-    use_instances: bool
-    style: StyleInfo | None
-    labels: LabelsInfo
-    unseen: list[int] = Field(description="Classes that training never saw; empty if that is not known.")
-    segmenter: bool = Field(description="Whether /api/segment works for this model.")
 
 
 class Generated(BaseModel):
@@ -95,13 +50,6 @@ class Generated(BaseModel):
     queued: float = Field(description="Milliseconds that the request waited for the network.")
     seed: int
     snippet: str = Field(description="A Python program that draws them once more.")
-
-
-class Example(BaseModel):
-    """A layout to start from."""
-
-    name: str
-    url: str
 
 
 class ClassStyle(BaseModel):
@@ -166,7 +114,7 @@ class StudioApi:
             batch_pixels=engine.batch_pixels,
         )
         self._decoders = ThreadPoolExecutor(DECODERS, "segscape-images")
-        self._examples = _examples()
+        self._examples = example_layouts()
 
     def router(self) -> APIRouter:
         """All addresses."""
@@ -185,7 +133,10 @@ class StudioApi:
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that are loaded, the default one first."""
-        return [describe(model) for model in self.engine.models.values()]
+        return [
+            describe(model.pipeline.model, model.id, model.name, model.unseen, model.segmenter is not None)
+            for model in self.engine.models.values()
+        ]
 
     async def generate(
         self,
@@ -270,9 +221,8 @@ class StudioApi:
         self, model: Annotated[str | None, Query(description="For whose classes; the first model's by default.")] = None
     ) -> list[Example]:
         """Layouts to start from; none for classes that there are no examples of."""
-        if self._model(model).labels.names != LABEL_SETS[EXAMPLES_LABELS].names:
-            return []
-        return [Example(name=name, url=f"/api/examples/{name}.png") for name in self._examples]
+        names = self._examples if has_examples(self._model(model).labels) else ()
+        return [Example(name=name, url=f"/api/examples/{name}.png") for name in names]
 
     async def example(self, name: str) -> Response:
         """An example as class indices."""
@@ -349,36 +299,6 @@ class StudioApi:
                 one.cancel()
 
 
-def describe(model: StudioModel) -> ModelInfo:
-    """A model, as the page needs to know it."""
-    config, labels = model.pipeline.model.config, model.labels
-    classes = [
-        ClassInfo(index=index, name=entry.name, color=entry.color, thing=entry.thing)
-        for index, entry in enumerate(labels.classes)
-    ]
-    return ModelInfo(
-        id=model.id,
-        name=model.name,
-        size=config.image_size,
-        size_multiple=config.size_multiple,
-        fixed_size=config.fixed_size,
-        use_instances=config.use_instances,
-        style=None if config.style_kind is None else StyleInfo(kind=config.style_kind, random=model.random_styles),
-        labels=LabelsInfo(name=labels.name, unknown=labels.unknown, classes=classes),
-        unseen=list(model.unseen),
-        segmenter=model.segmenter is not None,
-    )
-
-
-def _examples() -> dict[str, bytes]:
-    """The layouts in the package, as grey PNG."""
-    labels = LABEL_SETS[EXAMPLES_LABELS]
-    folder = files("segscape.studio").joinpath("examples")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".png"))
-    maps = {name: read_label_map(name, labels, folder.joinpath(name).read_bytes()) for name in names}
-    return {PurePath(name).stem: _grey_png(label_map, labels) for name, label_map in maps.items()}
-
-
 def _class_style(text: str) -> ClassStyle:
     try:
         return ClassStyle.model_validate_json(text)
@@ -420,14 +340,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def _grey(label_map: NDArray[Any], labels: LabelSet) -> Response:
-    return Response(_grey_png(label_map, labels), media_type="image/png")
-
-
-def _grey_png(label_map: NDArray[Any], labels: LabelSet) -> bytes:
-    """Class indices as grey of 8 bits, or of 16 where there are more than 256 classes."""
-    buffer = BytesIO()
-    Image.fromarray(label_map.astype(np.uint8 if labels.num_classes <= 256 else np.uint16)).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return Response(grey_png(label_map, labels), media_type="image/png")
 
 
 def _base64(picture: Image.Image) -> str:

@@ -43,6 +43,10 @@ MEDIA_TYPES = {
 }
 
 
+STATIC_ONLY = frozenset({"static.html", "manifest.json"})
+"""Assets of the static site and of the build."""
+
+
 def create_studio(
     engine: Engine, *, survey: Path | None = None, access: Access | None = None, limits: Limits | None = None
 ) -> FastAPI:
@@ -104,7 +108,7 @@ def add_page(app: FastAPI) -> None:
         app.get("/", include_in_schema=False)(_not_built)
     for name, content in found.items():
         kind = MEDIA_TYPES.get(Path(name).suffix)
-        if kind is not None:
+        if kind is not None and name not in STATIC_ONLY:
             address = "/" if name == "index.html" else f"/{name}"
             app.get(address, include_in_schema=False, response_model=None)(_asset(content, kind, address))
 
@@ -114,7 +118,7 @@ def _files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]
         if entry.is_dir():
             yield from _files(entry, f"{prefix}{entry.name}/")
         else:
-            yield prefix + entry.name, entry.read_bytes()
+            yield prefix + entry.name, entry.read_bytes() if Path(entry.name).suffix in MEDIA_TYPES else b""
 
 
 def _asset(content: bytes, kind: str, address: str) -> Callable[[], Any]:

@@ -45,6 +45,7 @@ from segscape.training.schedule import linear_decay
 from segscape.training.signals import PREEMPTED, StopSignals
 from segscape.training.speed import arrange, compile_networks
 from segscape.training.steps import StyledGenerator, discriminator_step_losses, generate_fake, generator_step_losses
+from segscape.training.stored_styles import training_photos
 from segscape.training.tracking import Tracker, sample_grid
 from segscape.training.validation import Validation
 
@@ -408,12 +409,15 @@ def _finished_generator(
     recipe: Recipe, view: TrainingView, generator: Generator, average: Any, device: torch.device
 ) -> Generator:
     """The generator as it is saved: the average with its own statistics, or the trained network itself."""
-    if average is None or recipe.ema is None:
-        return generator.eval()
-    size = min(recipe.batch_size, len(view))
-    batches = extra_batches(view, recipe.ema.statistics_batches, size, device)
-    inputs = ((batch.layout, _shown_styles(recipe, generator, batch)) for batch in batches)
-    return cast(Generator, averaged_generator(average, inputs, recipe.freeze if recipe.thaw_images is None else ()))
+    finished = generator.eval()
+    if average is not None and recipe.ema is not None:
+        batches = extra_batches(view, recipe.ema.statistics_batches, min(recipe.batch_size, len(view)), device)
+        inputs = ((batch.layout, _shown_styles(recipe, generator, batch)) for batch in batches)
+        frozen = recipe.freeze if recipe.thaw_images is None else ()
+        finished = cast(Generator, averaged_generator(average, inputs, frozen))
+    if finished.can_fit_styles:
+        finished.fit_styles(training_photos(view, recipe.batch_size, device))
+    return finished
 
 
 @torch.no_grad()

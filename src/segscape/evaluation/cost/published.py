@@ -218,7 +218,10 @@ _WITH_NORMS: Final = "the printed figure also holds operations of batch norm and
 
 REMARKS: Final[dict[tuple[str, str], str]] = {
     **{(dataset, "cc-fpse"): _WITH_NORMS for dataset in ("ade20k", "coco-stuff", "cityscapes")},
-    ("celebamask-hq", "sean"): "nothing reproduces the printed 420.8; DeepFashion's 342.9 and 11 classes more are 346.3",
+    (
+        "celebamask-hq",
+        "sean",
+    ): "nothing reproduces the printed 420.8; DeepFashion's 342.9 and 11 classes more are 346.3",
     ("deepfashion", "sean-clade"): _WITH_NORMS,
     ("cityscapes", "sean"): _WITH_NORMS,
     ("cityscapes", "sean-clade"): _WITH_NORMS,
