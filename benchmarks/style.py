@@ -1,8 +1,8 @@
 """Do pictures follow a style? Trains a CLADE with latents, SEAN and GroupDNet on drawn scenes, and measures on others.
 
-Three things. Samples: how far pictures of one layout in different styles are apart (random styles, or for SEAN, which has
-none, those of photos). Colours: the correlation of the mean colour of a region in the picture with that in the reference
-photo, over regions, each class's own mean taken away, beside the same with the references exchanged. One class: how much
+Three things. Samples: how far pictures of one layout in different styles are apart (random styles, or those of photos
+for SEAN, which has no random ones). Colours: the correlation of a region's mean colour in the picture with that in the
+reference photo, each class's own mean taken away, beside the same with the references exchanged. One class: how much
 the pictures change inside and outside the region of a class whose style alone is taken from another photo.
 
 All distances are mean absolute differences in grey levels of 8 bits. `--quick` trains for a few steps, so that its
@@ -36,9 +36,18 @@ SIDE = 64
 MODELS: dict[str, dict[str, Any]] = {
     "clade": {"name": "clade", "latent_dim": 16, "base_channels": 12},
     "sean": {"name": "sean", "base_channels": 8, "hidden_channels": 32, "style_dim": 32, "encoder_channels": 8},
-    "groupdnet": {"name": "groupdnet", "base_channels": 24, "upsampling": "normal", "encoder_channels": 4},
+    "groupdnet": {
+        "name": "groupdnet",
+        "base_channels": 24,
+        "widths": [96, 96, 96, 96, 96, 48, 24, 24],
+        "groups": [12, 12, 12, 6, 4, 2, 2],
+        "upsampling": "normal",
+        "encoder_channels": 4,
+    },
 }
-IMAGES, QUICK_IMAGES = 2400, 16
+IMAGES = {"clade": 600, "sean": 800, "groupdnet": 400}
+"""Lengths of the trainings: some minutes each on one slow core."""
+QUICK_IMAGES = 16
 SCENES, QUICK_SCENES = 40, 6
 SEED = 7
 """Of the scenes that are measured; training does not use it."""
@@ -55,15 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help=f"train for {QUICK_IMAGES} pictures only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--images", type=int, default=IMAGES, help=f"length of a training (default {IMAGES})")
+    parser.add_argument("--images", type=int, help=f"length of each training (default {IMAGES})")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which (default all)")
     options = parser.parse_args(arguments)
     with thread_count(options.threads):
         computer = machine()
         print(", ".join(f"{key} {value}" for key, value in computer.items()))
-        images = QUICK_IMAGES if options.quick else options.images
+        images = {name: QUICK_IMAGES if options.quick else options.images or IMAGES[name] for name in options.models}
         scenes = list(drawn_scenes(QUICK_SCENES if options.quick else SCENES))
-        results = {name: measure(trained(name, images), scenes) for name in options.models}
+        results = {name: measure(trained(name, images[name]), scenes) for name in options.models}
     print(f"{'':10} {'samples':>8} {'colours':>8} {'exchanged':>9} {'inside':>7} {'outside':>8}")
     for name, found in results.items():
         one_class = f"{found['inside']:7.2f} {found['outside']:8.2f}" if "inside" in found else ""
@@ -83,7 +92,7 @@ def trained(name: str, images: int) -> Pipeline:
     """One system, trained on drawn scenes."""
     model = {"image_size": [SIDE, SIDE], **MODELS[name]}
     changes = [f"model={json.dumps(model)}", f"images={images}", f"optimizer.decay_images={images // 3}"]
-    changes += [f"snapshot_images={images}", "objective.kl=0.01"]
+    changes += [f"snapshot_images={images}", "objective.kl=0.0005", "ema.statistics_batches=8"]
     with tempfile.TemporaryDirectory() as folder:
         return Pipeline.from_pretrained(train(load_recipe(RECIPE, changes), Path(folder) / name), "cpu")
 
@@ -121,7 +130,7 @@ def mean_spread(pipeline: Pipeline, scenes: Sequence[Sample], styles: Sequence[S
 def region_colours(
     pipeline: Pipeline, scenes: Sequence[Sample], styles: Sequence[Style]
 ) -> list[tuple[int, Picture, Picture]]:
-    """For each scene in the style of the next one, and each class in both: class, colour in the reference, and drawn."""
+    """For each scene in the style of the next one, and each class in both: class, its colour there, and as drawn."""
     found = []
     for number, scene in enumerate(scenes):
         following = (number + 1) % len(scenes)

@@ -1,11 +1,11 @@
 /** The last steps of a build: the page of the static site, and the manifest that ties the assets to their sources. */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join, relative, sep } from 'node:path'
+import { join, relative, resolve, sep } from 'node:path'
 import type { Plugin } from 'vite'
 
 /** What the assets are made from; tests/studio/test_assets.py reads the same list. */
-export const SOURCES = ['build', 'index.html', 'package-lock.json', 'package.json', 'src', 'tsconfig.json', 'vite.config.ts']
+export const SOURCES = ['build', 'index.html', 'package-lock.json', 'package.json', 'public', 'src', 'tsconfig.json', 'vite.config.ts']
 
 const POLICY =
   "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self' 'wasm-unsafe-eval'; " +
@@ -18,7 +18,7 @@ export function finishAssets(): Plugin {
     name: 'finish-assets',
     apply: 'build',
     configResolved(config) {
-      out = join(config.root, config.build.outDir)
+      out = resolve(config.root, config.build.outDir)
     },
     closeBundle() {
       writeFileSync(join(out, 'static.html'), staticPage(readFileSync(join(out, 'index.html'), 'utf8')))

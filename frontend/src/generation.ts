@@ -1,5 +1,5 @@
 /** Asks for photos of the session, for the chosen model and the one to compare with. */
-import { type Backend, BackendError, type Generated, type ModelInfo } from './backend/backend'
+import { type Backend, BackendError, type Generated, type GenerateRequest, type ModelInfo } from './backend/backend'
 import { copy } from './canvas/label-map'
 import { sameClasses } from './labels'
 import { Live } from './live'
@@ -60,17 +60,16 @@ export class Generation {
     const { session } = this
     const model = slot === 'main' ? session.model.value : session.other.value!
     const layout = copy(session.document.map)
-    const samples = model.style?.random ? session.samples.value : 1
-    const { size } = choose(resolutions(model, layout, samples), session.resolution.value)
-    const own = sameClasses(model.labels, session.model.value.labels) && model.style?.kind === session.model.value.style?.kind
+    const styles = stylesFor(model, session)
+    const samples = model.style?.random && !styles.style ? session.samples.value : 1
+    const { size } = choose(resolutions(session.model.value, layout, samples), session.resolution.value) // of both, to compare
     const request = {
+      ...styles,
       layout,
       model: model.id,
       seed: session.seed.value,
       samples,
       size: size[0] === layout.height && size[1] === layout.width ? null : size,
-      style: model.style && own ? session.style.value : null,
-      classStyles: model.style?.kind === 'codes' && own ? session.classStyles.value : new Map(),
     }
     const made = await this.backend.generate(request, slot, signal)
     const bitmaps = await Promise.all(made.pictures.map((picture) => createImageBitmap(picture)))
@@ -89,4 +88,13 @@ export class Generation {
     }
     this.trouble.value = error instanceof Error ? error.message : String(error)
   }
+}
+
+/** The photos of style that a model can use: one latent needs no layout, all others need one of their own classes. */
+function stylesFor({ style, labels }: ModelInfo, session: Session): Pick<GenerateRequest, 'style' | 'classStyles'> {
+  const whole = session.style.value
+  if (style?.kind === 'latent') return { style: whole && { ...whole, layout: null }, classStyles: new Map() }
+  const fits = style !== null && sameClasses(labels, session.model.value.labels)
+  const classes = fits && style.kind === 'codes' ? [...session.classStyles.value].filter(([, { layout }]) => layout) : []
+  return { style: fits && whole?.layout ? whole : null, classStyles: new Map(classes) }
 }

@@ -5,7 +5,7 @@
 export interface Outcome<Result> {
   done(result: Result): void
   failed(error: unknown): void
-  /** Something is under way, or no longer. */
+  /** Something is planned or under way, or no longer. */
   busy(busy: boolean): void
 }
 
@@ -39,11 +39,13 @@ export class Live<Result> {
     clearTimeout(this.timer)
     this.timer = undefined
     this.again = false
-    this.abort()
+    this.running?.abort()
+    this.finish()
   }
 
   private wait(pause: number): void {
     clearTimeout(this.timer)
+    this.outcome.busy(true)
     this.due = Date.now() + pause
     this.timer = setTimeout(() => void this.start(), pause)
   }
@@ -54,7 +56,6 @@ export class Live<Result> {
     this.running?.abort()
     const own = new AbortController()
     this.running = own
-    this.outcome.busy(true)
     try {
       const result = await this.run(own.signal)
       if (this.running === own) this.outcome.done(result)
@@ -64,14 +65,10 @@ export class Live<Result> {
     if (this.running === own) this.finish()
   }
 
-  private abort(): void {
-    this.running?.abort()
-    if (this.running) this.finish()
-  }
-
   private finish(): void {
     this.running = null
-    if (this.again && this.timer === undefined) this.wait(0)
+    if (this.timer !== undefined) return
+    if (this.again) this.wait(0)
     else this.outcome.busy(false)
   }
 }

@@ -35,6 +35,12 @@ export function choose(options: Resolution[], name: ResolutionName): Resolution 
 /** The shape of the layout with as many pixels as in training, times `factor` along each side. */
 function likeTraining(model: ModelInfo, layout: Size, factor: number): [number, number] {
   const scale = factor * Math.sqrt((model.size[0] * model.size[1]) / (layout.width * layout.height))
-  const side = (length: number) => Math.max(1, Math.round((length * scale) / model.size_multiple)) * model.size_multiple
+  const side = (length: number) => nearMultiple(length * scale, model.size_multiple)
   return [side(layout.height), side(layout.width)]
+}
+
+/** A multiple, which needs no padding, where one is so near that the shape stays; else the nearest whole number. */
+function nearMultiple(length: number, multiple: number): number {
+  const rounded = Math.round(length / multiple) * multiple
+  return Math.abs(rounded - length) <= 0.05 * length ? rounded : Math.max(1, Math.round(length))
 }

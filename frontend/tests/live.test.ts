@@ -10,6 +10,7 @@ interface Call {
 let calls: Call[]
 let events: string[]
 let live: Live<string>
+let isBusy: boolean
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -19,7 +20,7 @@ beforeEach(() => {
   live = new Live(run, {
     done: (result) => events.push(result),
     failed: (error) => events.push(String(error)),
-    busy: () => undefined,
+    busy: (busy) => (isBusy = busy),
   })
 })
 
@@ -55,6 +56,7 @@ it('the end of a stroke cancels what is under way, whose answer no longer counts
   calls[0].resolve('stale')
   await vi.advanceTimersByTimeAsync(1)
   expect(events).toEqual(['new'])
+  expect(isBusy).toBe(false)
 })
 
 it('goes on after a failure, and not after cancel', async () => {
@@ -64,9 +66,11 @@ it('goes on after a failure, and not after cancel', async () => {
   await vi.advanceTimersByTimeAsync(1)
   expect(events).toEqual(['Error: busy'])
   live.request(true, 1000)
+  expect(isBusy).toBe(true)
   await vi.advanceTimersByTimeAsync(900)
   expect(calls).toHaveLength(1)
   live.cancel()
+  expect(isBusy).toBe(false)
   await vi.advanceTimersByTimeAsync(900)
   expect(calls).toHaveLength(1)
 })

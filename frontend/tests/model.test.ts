@@ -79,6 +79,11 @@ describe('resolution', () => {
     expect(choose(found, 'double').text).toBe('Double · 512 × 384')
   })
 
+  it('keeps the shape where no multiple is near', () => {
+    const [own] = resolutions({ ...model, size: [32, 32] }, { width: 480, height: 360 }, 1)
+    expect(own.size).toEqual([28, 37])
+  })
+
   it('says each size once, and none that is too large for the samples', () => {
     expect(resolutions(model, { width: 256, height: 192 }, 1).map(({ name }) => name)).toEqual(['model', 'double'])
     const many = resolutions(model, { width: 2048, height: 1024 }, 8)

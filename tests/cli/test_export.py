@@ -11,9 +11,17 @@ from PIL import Image
 from segscape.label_files import write_label_map
 from segscape.labels import LABEL_SETS
 from tests.cli.conftest import Run
+from tests.zoo import build
 
 CAMVID = LABEL_SETS["camvid"]
-MODEL = ("--model", "models/plain")
+MODEL = ("--model", "small")
+
+
+@pytest.fixture
+def workplace(workplace: Path) -> Path:
+    """The working directory, with the model whose export is the shortest."""
+    build("pix2pixhd", enhancers=0, feature_channels=None, use_instances=False).save_pretrained(workplace / "small")
+    return workplace
 
 
 def pixels(path: str) -> np.ndarray:
@@ -24,14 +32,14 @@ def test_export_and_generate(run: Run, workplace: Path) -> None:
     result = run("export", *MODEL, "--out", "files", "--size", "64x64")
     assert (result.code, result.errors) == (0, [])
     assert "label_map     int64 [N, 64, 64]" in result.out and "image         float32 [N, 3, 64, 64]" in result.out
-    assert str(workplace / "files" / "plain.onnx") in result.out
-    for model, out in (("models/plain", "out"), ("files/plain.onnx", "onnx")):
+    assert str(workplace / "files" / "small.onnx") in result.out
+    for model, out in (("small", "out"), ("files/small.onnx", "onnx")):
         made = run("generate", "street.png", "--model", model, "--out", out, "--size", "64x64", "--colour-preview")
         assert made.code == 0, made.err
     assert np.abs(pixels("out/street.png") - pixels("onnx/street.png")).max() <= 1
     assert pixels("onnx/street.png").shape == (64, 128, 3)
     for option, value in (("--fast", "float32"), ("--device", "cuda"), ("--style", "street.png")):
-        refused = run("generate", "street.png", "--model", "files/plain.onnx", "--out", "out", option, value)
+        refused = run("generate", "street.png", "--model", "files/small.onnx", "--out", "out", option, value)
         assert refused.code == 2 and len(refused.errors) == 1, f"{option} has no meaning for an exported model"
 
 
@@ -43,13 +51,13 @@ def test_8_bits(run: Run, workplace: Path, street: np.ndarray) -> None:
     result = run("export", *MODEL, "--out", "int8.onnx", "--size", "64x64", "--int8", "--calibrate", "maps")
     assert result.code == 0, result.err
     assert "8 bits" in result.out and "int8.onnx" in result.out
-    assert sorted(path.name for path in workplace.iterdir()) == ["int8.onnx", "maps", "models", "street.png"]
+    assert sorted(path.name for path in workplace.iterdir()) == ["int8.onnx", "maps", "models", "small", "street.png"]
     assert run("generate", "street.png", "--model", "int8.onnx", "--out", "out").code == 0
     assert pixels("out/street.png").shape == (40, 56, 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("format", "files"), [("pt2", ["plain.pt2"]), ("openvino", ["plain.bin", "plain.xml"])])
+@pytest.mark.parametrize(("format", "files"), [("pt2", ["small.pt2"]), ("openvino", ["small.bin", "small.xml"])])
 def test_other_formats(run: Run, workplace: Path, format: str, files: list[str]) -> None:
     result = run("export", *MODEL, "--out", "files", "--size", "64x64", "--format", format)
     assert result.code == 0, result.err

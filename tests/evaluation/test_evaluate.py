@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from torch import Tensor
 
 from segscape.data.folder import FolderDataset
 from segscape.data.open import open_pairs
+from segscape.data.sample import collate
+from segscape.data.transforms import Preprocess
+from segscape.data.view import TrainingView
 from segscape.errors import DataError, EvaluationError, LabelMapError, LayoutError
 from segscape.evaluation.agreement.mapping import ClassMapping
 from segscape.evaluation.agreement.segmenters import CallableSegmenter
@@ -28,6 +33,7 @@ from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSo
 from segscape.inference import Pipeline
 from segscape.labels import LABEL_SETS
 from segscape.models import create_model
+from tests.zoo import build_settled
 
 SCENES = LABEL_SETS["scenes"]
 SIZE = (32, 64)
@@ -48,6 +54,23 @@ class Thumbnail:
 def brightness(images: Tensor) -> Tensor:
     """A segmenter: thirds of the brightness are sky, tree and road."""
     return images.float().mean(1).div(256 / 3).long().clamp(0, 2)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean absolute difference of two pictures in grey levels."""
+
+    name: str = "difference"
+    description: str = "by hand"
+
+    def embed(self, images: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        return [images.float() if mask is None else images.float() * mask]
+
+    def compare(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        return (a[0] - b[0]).abs().mean((1, 2, 3))
+
+    def __call__(self, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.compare(self.embed(a, mask), self.embed(b, mask))
 
 
 BRIGHTNESS = CallableSegmenter(brightness, ("road", "tree", "sky"), "brightness")
@@ -184,6 +207,49 @@ def test_diversity_is_measured_where_there_are_styles(
     assert found["diversity (PD-EfficientNetLite0)"] > 0
     assert found["mCSD (PD-EfficientNetLite0)"] > 0 and found["mOCD (PD-EfficientNetLite0)"] > 0
     assert [len(pictures) for _, pictures in styled.samples] == [3, 3, 3]
+
+
+def codes_model(name: str, **options: object) -> Pipeline:
+    model = build_settled(name, labels="scenes", image_size=SIZE, use_instances=False, **options)
+    return Pipeline(model, "cpu")
+
+
+def test_each_class_is_resampled_by_itself_where_it_has_a_style(val: FolderDataset, pairs: Path) -> None:
+    """The pictures of a class differ from those of draw 0 by its code alone; the distance is the mean difference."""
+    pipeline = codes_model("groupdnet-clade")
+    source = ModelPictures(pipeline, PROTOCOLS["product"], "codes")
+    assert source.multimodal and source.by_class
+    found = run(source, val, pairs, distance=Difference())
+    text = {score.name.split()[0]: score.protocol for score in found.report.scores}
+    assert "each class resampled by itself" in text["mCSD"] and "resampled" not in text["diversity"]
+
+    view = TrainingView(val, Preprocess(mode="fixed", crop_size=SIZE))
+    inside: dict[int, list[float]] = {}
+    for index in (0, 5):  # of six layouts, the two that the plan takes
+        batch = collate([view[index, 0]], SCENES)
+        draws = [source._style(batch.layout, batch.images, [index], draw) for draw in range(3)]
+        label_map = batch.layout.label_map[0]
+        for one in set(label_map.unique().tolist()) - {SCENES.unknown}:
+            styles = [draws[0].replace_classes(draw, [one]) for draw in draws]
+            images = torch.cat([pipeline.model(batch.layout, style).detach() for style in styles])
+            grey = torch.from_numpy(source.protocol.quantize(images)).permute(0, 3, 1, 2).float() * (label_map == one)
+            pairs_of = itertools.combinations(grey, 2)
+            inside.setdefault(one, []).append(float(np.mean([(a - b).abs().mean() for a, b in pairs_of])))
+    expected = np.mean([np.mean(values) for values in inside.values()])
+    assert expected > 0.1
+    assert scores(found)["mCSD (difference)"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_random_styles_that_are_not_normal_count_only_where_they_are_drawn(val: FolderDataset, pairs: Path) -> None:
+    pipeline = codes_model("ca2-sis", random_styles=True)
+    drawn, encoded = (ModelPictures(pipeline, PROTOCOLS[name], name) for name in ("product", "clade"))
+    assert drawn.multimodal and not encoded.multimodal
+    assert scores(run(drawn, val, pairs, distance=Difference()))["diversity (difference)"] > 0.1
+    sean = ModelPictures(codes_model("sean"), PROTOCOLS["product"], "sean")
+    assert not sean.multimodal
+    batch = collate([TrainingView(val, Preprocess(mode="fixed", crop_size=SIZE))[1, 0]], SCENES)
+    assert np.array_equal(sean(batch, [1]), sean(batch, [1]))  # its noise, too, belongs to its image
+    assert not np.array_equal(sean(batch, [1]), sean(batch, [2]))
 
 
 def test_a_style_belongs_to_its_image(models: dict[str, Pipeline], val: FolderDataset, pairs: Path) -> None:

@@ -25,8 +25,11 @@ from segscape.layout import Layout
 from segscape.models import create_model
 from segscape.models.clade import mixed_norms
 from segscape.models.generator import Generator
-from segscape.nn.spectral import SpectralNormConv2d
+from segscape.nn.noise import noise_from
+from segscape.nn.residual import ResidualBlock
+from segscape.nn.spectral import SpectralNorm, SpectralNormConv2d
 from segscape.style import Style
+from tests.zoo import SIZE, TINY, build_settled, random_inputs
 
 LABELS = LabelSet.numbered(5)
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
@@ -87,6 +90,41 @@ def test_pictures_are_those_of_the_plain_model(variant: str, precision: Precisio
     plain, fast = pictures(model, layout), pictures(accelerate(model, precision), layout)
     assert fast.dtype == torch.float32 and plain.std() > 0.01
     assert (plain - fast).abs().max() < TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_system_in_any_size(name: str) -> None:
+    model = build_settled(name)
+    fast = accelerate(model)
+    for size in [SIZE] if model.config.fixed_size else [SIZE, (96, 32)]:
+        found = []
+        for generator in (model, fast):
+            with torch.no_grad(), noise_from(generator, torch.Generator().manual_seed(0)):
+                found.append(generator(*random_inputs(model, 2, size)))
+        assert found[0].std() > 0.1 and (found[0] - found[1]).abs().max() < TOLERANCE["float32"]
+    assert not any(isinstance(module, SpectralNorm) for module in _without_encoder(fast))
+    assert not any(isinstance(module, ResidualBlock) for module in _without_encoder(fast))
+
+
+def _without_encoder(fast: AcceleratedGenerator) -> list[nn.Module]:
+    named = fast.network.named_modules()
+    return [module for name, module in named if not name.startswith(("encoder", "style_encoder"))]
+
+
+def test_batch_norm_goes_into_the_convolutions() -> None:
+    """Of CC-FPSE's pyramid, and of pix2pixHD's layers if they have any."""
+    pyramid = accelerate(build_settled("cc-fpse")).network.get_submodule("pyramid")
+    coarse = accelerate(build_settled("pix2pixhd", norm="spectral-batch")).network.get_submodule("coarse")
+    for network in (pyramid, coarse):
+        assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+@pytest.mark.parametrize("norm", ["spectral-batch", "batch", "spectral"])
+def test_every_norm_of_pix2pixhd(norm: str) -> None:
+    model = build_settled("pix2pixhd", norm=norm)
+    layout, style = random_inputs(model, 2, SIZE)
+    with torch.no_grad():
+        assert (model(layout, style) - accelerate(model)(layout, style)).abs().max() < TOLERANCE["float32"]
 
 
 @settings(max_examples=12, deadline=None)

@@ -16,6 +16,7 @@ from segscape.labels import LABEL_SETS, LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model
 from segscape.style import Style
+from tests.zoo import TINY, build_settled
 
 CAMVID = LABEL_SETS["camvid"]
 
@@ -223,3 +224,15 @@ def test_padding_does_not_move_the_positional_encoding() -> None:
     assert seen[0].size == (64, 64)
     expected = Layout.from_array(label_map, CAMVID).position(rule="official")
     assert torch.equal(seen[0].position(rule="official")[..., :40, :50], expected)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_system_draws_odd_sizes_and_repeats_itself(name: str) -> None:
+    drawn = Pipeline(build_settled(name), "cpu")
+    model = drawn.model.config
+    instances = np.arange(37 * 45).reshape(37, 45) // 300 if model.use_instances else None
+    (picture,) = drawn(street(37, 45), seed=3, instance_maps=instances)
+    (again,) = drawn(street(37, 45), seed=3, instance_maps=instances)
+    assert picture.size == (45, 37) and np.array_equal(pixels(picture), pixels(again))
+    (other,) = drawn(street(37, 45)[::-1].copy(), seed=3, instance_maps=instances)
+    assert pixels(picture).std() > 5 and not np.array_equal(pixels(picture), pixels(other))

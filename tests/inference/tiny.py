@@ -15,6 +15,7 @@ from segscape.nn import CLADE, SPADE, ResidualBlock
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.position import PositionRule
 from segscape.style import Style
+from tests.zoo import settled
 
 CAMVID = LABEL_SETS["camvid"]
 WIDTHS = (6, 6, 4)
@@ -77,43 +78,3 @@ class Tiny(Generator):
 def tiny(**options: object) -> Tiny:
     """A settled one of the CamVid classes."""
     return settled(Tiny(TinyConfig.build(labels="camvid", **options)))
-
-
-def settled(model: Generator) -> Generator:
-    """The model with weights and running statistics that make its pictures neither flat nor all black and white."""
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = 1.0
-        if isinstance(module, CLADE):
-            nn.init.normal_(module.beta, std=0.5)
-        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-            nn.init.normal_(module.weight, std=0.5)
-    for layer in (model.get_submodule("to_rgb"), model.get_submodule("stem")):
-        nn.init.normal_(layer.weight, std=0.3)
-    height, width = model.config.image_size if model.config.fixed_size else (model.config.size_multiple * 2,) * 2
-    with torch.no_grad():
-        model.train()(*random_inputs(model, 2, (height, width)))
-    return model.eval()
-
-
-def random_inputs(model: Generator, batch: int, size: tuple[int, int], seed: int = 0) -> tuple[Layout, Style | None]:
-    """Layouts of blocks of 4x4 pixels, with instances, and a style if the model has any."""
-    config, generator = model.config, torch.Generator().manual_seed(seed)
-    shape = (batch, size[0] // 4, size[1] // 4)
-    ids = torch.randint(0, 10**6, shape, generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    style = None if config.style_shape is None else Style.sample(batch, config.style_shape, generator)
-    return Layout(ids % config.labels.num_classes, config.labels, ids), style
-
-
-def feeds(layout: Layout, style: Style | None, model: Generator) -> dict[str, Tensor]:
-    """What a file of the model is fed with, found from the layout and the config alone."""
-    config = model.config
-    found = {"label_map": layout.label_map}
-    if config.use_instances and layout.instance_map is not None:
-        found["instance_map"] = layout.instance_map
-    if config.encoding_rule is not None:
-        found["position"] = layout.position(rule=config.encoding_rule)
-    if style is not None:
-        found["style"] = style.values
-    return found

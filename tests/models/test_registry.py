@@ -4,27 +4,42 @@ from pathlib import Path
 
 import pytest
 
+import torch
+
 from segscape.errors import CheckpointError, ConfigError
 from segscape.labels import LABEL_SETS, LabelSet
 from segscape.models import create_model, list_models, load_model
+from segscape.nn.noise import noise_from
+from tests.zoo import SIZE, TINY, build_settled, random_inputs
+
+
+NAMES = [
+    *("spade", "spade-light", "clade", "clade-icpe", "pix2pixhd", "cc-fpse", "ca2-sis", "dagan"),
+    *("sean", "sean-clade", "groupdnet", "groupdnet-clade"),
+]
 
 
 def test_names() -> None:
-    assert list_models() == ["spade", "spade-light", "clade", "clade-icpe"]
+    assert list_models() == list(TINY) == NAMES
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_every_name_builds_loads_and_says_its_name(name: str, tmp_path: Path) -> None:
-    model = create_model(name, labels=3, base_channels=1, image_size=(32, 32))
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_builds_loads_and_draws_the_same(name: str, tmp_path: Path) -> None:
+    model = build_settled(name)
     assert model.config.model == name
     model.save_pretrained(tmp_path)
     loaded = load_model(tmp_path)
     assert type(loaded) is type(model) and loaded.config == model.config
     assert not loaded.training
+    pictures = []
+    for generator in (model, loaded):
+        with torch.no_grad(), noise_from(generator, torch.Generator().manual_seed(0)):
+            pictures.append(generator(*random_inputs(model, 2, SIZE)))
+    assert torch.equal(*pictures) and pictures[0].shape == (2, 3, *SIZE)
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ConfigError, match="no model 'spode'; known models: spade, spade-light, clade, clade-icpe"):
+    with pytest.raises(ConfigError, match="no model 'spode'; known models: spade, spade-light, clade, clade-icpe, "):
         create_model("spode", labels=3)
 
 

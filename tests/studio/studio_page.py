@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import uvicorn
 from PIL import Image
 
+from segscape.models import load_model
 from segscape.studio.engine import load_engine
 from segscape.studio.server import create_studio, listen
 from tests.studio.studio_requests import CAMVID, save_models
@@ -41,6 +43,18 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+def make_styles_matter(path: Path) -> None:
+    """Changes a model without training so that its encoder tells photos apart, and its pictures are not all 0 or 255."""
+    model = load_model(path)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in ("encoder.mean.weight", "style_encoder.to_style.weight"):
+                weight *= 500
+            if name.startswith("to_rgb") and model.config.model == "sean":
+                weight *= 1e-12  # its untrained blocks grow by a factor each
+    model.save_pretrained(path)
+
+
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """Serves an application from a thread; yields its address."""
@@ -58,7 +72,10 @@ def serving(app: Any) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The studio with all tiny models."""
-    engine = load_engine(save_models(tmp_path_factory.mktemp("models")), "cpu")
+    paths = save_models(tmp_path_factory.mktemp("models"))
+    for path in paths:
+        make_styles_matter(Path(path))
+    engine = load_engine(paths, "cpu")
     with serving(create_studio(engine)) as address:
         yield address
 

@@ -51,6 +51,7 @@ function followSizes(session: Session): void {
 function followRandom(session: Session): void {
   setOptions(select('samples'), SAMPLES.map((count) => ({ value: String(count), text: String(count) })), '1')
   select('samples').addEventListener('change', () => (session.samples.value = Number(select('samples').value)))
+  session.style.follow((style) => (select('samples').disabled = style !== null)) // one photo, one style
   session.samples.follow((count) => (select('samples').value = String(count)))
   input('seed').addEventListener('change', () => {
     if (input('seed').checkValidity() && input('seed').value) session.seed.value = input('seed').valueAsNumber

@@ -7,18 +7,9 @@ import type { Session } from '../session'
 import { swatch } from './palette'
 
 export function showPlace(session: Session, editor: Editor): void {
-  editor.place.follow((place) => {
-    const { width, height } = session.document.map
-    if (!place) {
-      byId('place').replaceChildren(make('span', { class: 'quiet' }, `${width} × ${height} pixels`))
-      return
-    }
-    const { labels } = session.model.value
-    const mark = swatch(labels.classes[place.value]?.color ?? [0, 0, 0])
-    mark.classList.add('inline')
-    const where = make('span', { class: 'quiet' }, ` ${place.x}, ${place.y}`)
-    byId('place').replaceChildren(mark, ` ${className(labels, place.value)} `, where)
-  })
+  const name = () => namePlace(session, editor)
+  editor.place.follow(name)
+  session.document.onChange((_box, done) => done && name())
   editor.scale.follow((scale) => (byId('zoom').textContent = `${Math.round(scale * 100)} %`))
   button('zoom-in').addEventListener('click', () => editor.zoomBy(1.25))
   button('zoom-out').addEventListener('click', () => editor.zoomBy(0.8))
@@ -36,6 +27,21 @@ export function showPlace(session: Session, editor: Editor): void {
   session.model.follow(warn)
   session.value.onChange(warn)
   session.document.onChange((_box, done) => done && warn())
+}
+
+/** The class under the pointer and where that is; without one, the size of the layout. */
+function namePlace(session: Session, editor: Editor): void {
+  const place = editor.place.value
+  if (!place) {
+    const { width, height } = session.document.map
+    byId('place').replaceChildren(make('span', { class: 'quiet' }, `${width} × ${height} pixels`))
+    return
+  }
+  const { labels } = session.model.value
+  const mark = swatch(labels.classes[place.value]?.color ?? [0, 0, 0])
+  mark.classList.add('inline')
+  const where = make('span', { class: 'quiet' }, ` ${place.x}, ${place.y}`)
+  byId('place').replaceChildren(mark, ` ${className(labels, place.value)} `, where)
 }
 
 function warnUnseen(session: Session): void {

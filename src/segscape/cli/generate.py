@@ -137,8 +137,8 @@ def generate(
 
 def _names(stem: str, count: int, options: StyleOptions) -> list[str]:
     """The files of `count` pictures of a layout."""
-    if options.moving and options.animation is not Animation.files:
-        suffix = "png" if options.animation is Animation.strip else (options.animation or Animation.gif).value
+    if options.moving and options.animation is not Animation.FILES:
+        suffix = "png" if options.animation is Animation.STRIP else (options.animation or Animation.GIF).value
         return [f"{stem}.{suffix}"]
     if count == 1:
         return [f"{stem}.png"]

@@ -20,10 +20,10 @@ STYLE_FILE = ".safetensors"
 class Animation(str, Enum):
     """What becomes of the frames of a walk."""
 
-    gif = "gif"
-    webp = "webp"
-    strip = "strip"
-    files = "files"
+    GIF = "gif"
+    WEBP = "webp"
+    STRIP = "strip"
+    FILES = "files"
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,10 @@ class ModelPictures:
         self, batch: Batch, indices: Sequence[int], part: slice, draw: int, only_class: int | None
     ) -> Pictures:
         layout = batch.layout[part].to(self.device)
-        drawn = partial(self._style, layout, batch.images[part], indices[part])
-        style = drawn(draw) if only_class is None else drawn(0).replace_classes(drawn(draw), [only_class])
+        style_of = partial(self._style, layout, batch.images[part], indices[part])
+        style = style_of(draw)
+        if only_class is not None and style is not None and (rest := style_of(0)) is not None:
+            style = rest.replace_classes(style, [only_class])
         with noise_from(self.model, _source(self.protocol.seed, indices[part][0])):
             images = self.model(layout, style)
         if not torch.isfinite(images).all():  # 8 bits would turn them into black pixels

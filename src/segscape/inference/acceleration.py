@@ -3,7 +3,8 @@
 What changes: spectral normalisation becomes the weight it stands for; batch-norm statistics go into the scale and shift
 of each class (CLADE) or each distinct neighbourhood of labels (SPADE, see `patterns.py`), so that a norm and the
 activation after it are one pass over the features; maps that a norm appends are convolved by themselves, without being
-concatenated; features are channels-last. In float32 on the CPU the convolutions go strip by strip and by Winograd's
+concatenated; features are channels-last. Where a style has its say, too, as in SEAN, the layout's part comes from such
+tables all the same. Batch norm right after a convolution goes into its weights. In float32 on the CPU the convolutions go strip by strip and by Winograd's
 method (`strips.py`), and enlarging, norm and activation happen while a strip is made (`folding.py`).
 
 In float32 pictures agree with the plain model to `TOLERANCE`.
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from segscape.errors import ConfigError
-from segscape.inference.folding import FastResidualBlock, plain_convolution
+from segscape.inference.folding import FastResidualBlock, fold_batch_norms, plain_convolution
 from segscape.layout import Layout
 from segscape.models.generator import Generator
 from segscape.models.spade import SPADEGenerator
 from segscape.nn.normed_convolution import NormedConvolution
 from segscape.nn.residual import ResidualBlock
+from segscape.nn.spade import SPADE
 from segscape.nn.spectral import SpectralNorm
 from segscape.style import Style, StyleDistribution
 
@@ -84,7 +86,8 @@ def accelerate(model: Generator, precision: Precision = "float32") -> Accelerate
 
     Args:
         model: any generator, on the device where it will run. Residual blocks of the SPADE family are rearranged; other
-            modules keep their arithmetic, with spectral normalisation folded.
+            modules keep their arithmetic, with spectral normalisation folded. Noise stays and is drawn as before (see
+            `segscape.nn.noise.noise_from`).
         precision: of features and weights. bfloat16 and float16 pay only on hardware that multiplies them.
 
     Raises:
@@ -108,6 +111,10 @@ def accelerate(model: Generator, precision: Precision = "float32") -> Accelerate
     for module in network.modules():
         if isinstance(module, NormedConvolution):
             module.fold()
+        elif isinstance(module, nn.Sequential):
+            fold_batch_norms(module)
+        elif isinstance(module, SPADE):  # inside SEAN's norm, whose features are not the layout's alone
+            module.path = "patterns"
     kind: torch.dtype = getattr(torch, precision)
     for name, child in network.named_children():
         if name not in ("encoder", "style_encoder"):

@@ -7,11 +7,13 @@ The index is the class of each pixel (CLADE) or its neighbourhood of labels (SPA
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segscape.inference.strips import PointwiseConvolution, StripConvolution, WinogradConvolution
 from segscape.layout import Layout, Size
@@ -364,6 +366,13 @@ def plain_convolution(convolution: SpectralNorm) -> nn.Module:
         return _convolution(*_weights(convolution), convolution)
     plain: nn.Module = cast(SpectralNormConvTranspose2d, convolution).plain()
     return plain
+
+
+def fold_batch_norms(layers: nn.Sequential) -> None:
+    """In place: put each batch norm in evaluation mode into the plain convolution before it."""
+    for place, (layer, following) in enumerate(pairwise(layers)):
+        if isinstance(layer, nn.Conv2d) and isinstance(following, nn.modules.batchnorm._BatchNorm):
+            layers[place], layers[place + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
 
 
 def running_statistics(norm: ConditionalNorm) -> tuple[Tensor, Tensor] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from segscape.errors import StyleError
@@ -32,9 +33,8 @@ def interpolated(first: Style, last: Style, frames: int) -> Style:
 def random_walk(pipeline: Pipeline, layout: LayoutLike, frames: int, seed: int | None = None) -> Style:
     """Styles on a round trip through `STOPS` random ones, as one `Style` for `frames` images.
 
-    The last one leads to the first. Between styles from N(0, 1) the way is not the straight line, whose middle is too
-    near to zero: it is scaled so that all styles on the way have the
-    deviation 1.
+    The last one leads to the first. Between styles from N(0, 1) the way is an arc: on the straight line the middle
+    would be nearer to zero than a random style ever is.
 
     Args:
         pipeline: of a model that draws styles.
@@ -54,11 +54,11 @@ def random_walk(pipeline: Pipeline, layout: LayoutLike, frames: int, seed: int |
 
 def _between(stops: Style, stop: int, amount: float, normal: bool) -> Style:
     """The style at `amount` between a stop and the next one."""
-    mixed = stops[stop].interpolate(stops[(stop + 1) % STOPS], amount)
+    first, last = stops[stop], stops[(stop + 1) % STOPS]
     if not normal:
-        return mixed
-    deviation = ((1 - amount) ** 2 + amount**2) ** 0.5  # of the mixture of two independent values from N(0, 1)
-    return Style(mixed.values / deviation, mixed.present)
+        return first.interpolate(last, amount)
+    angle = amount * math.pi / 2
+    return Style(math.cos(angle) * first.values + math.sin(angle) * last.values)
 
 
 def _require_frames(frames: int, least: int) -> None:

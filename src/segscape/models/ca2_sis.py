@@ -406,12 +406,12 @@ class CA2SISGenerator(Generator):
 
     @property
     def random_styles(self) -> bool:
-        """Whether there is a mapping network."""
-        return self.mapping is not None
+        """Whether there is a mapping network that was trained."""
+        return self.config.mapping_dim is not None and self.config.random_styles
 
     def sample_style(self, layout: Layout, generator: torch.Generator | None = None) -> Style | None:
         """A random style from the mapping network; None for a model without, or with one that was never trained."""
-        if self.config.mapping_dim is None or not self.config.random_styles:
+        if self.config.mapping_dim is None or not self.random_styles:
             return None
         noise = torch.randn(layout.batch_size, self.config.mapping_dim, generator=generator)
         return self.codes_from_noise(layout, noise.to(self.stem.weight))

@@ -82,7 +82,6 @@ class StudioModel:
 
         Raises:
             CheckpointError, ConfigError: as `Pipeline.from_pretrained`.
-            EvaluationError: the segmenter has no class of the model's.
         """
         target = choose_device(device)
         model = load_model(SHIPPED_MODEL if source is None else source)
@@ -228,6 +227,16 @@ class Engine:
             size = model.pipeline.model.config.image_size
             self.run([Painting(model, np.zeros(size, dtype=np.uint8))])
 
+    def load_segmenters(self) -> None:
+        """Load what segments photos now, not for the first photo.
+
+        Raises:
+            CheckpointError, ConfigError, DependencyError: as `open_segmenter`.
+            EvaluationError: there is none, or it has no class of a model's.
+        """
+        for model in self.models.values():
+            self._segmenter(model)
+
     def _segment(self, task: Segmentation) -> NDArray[np.integer]:
         segmenter, mapping = self._segmenter(task.model)
         image = torch.from_numpy(np.array(task.photo)).permute(2, 0, 1)[None]
@@ -245,10 +254,13 @@ class Engine:
 
 
 def load_engine(sources: Sequence[str], device: str = "auto", segmenter: str | None = None) -> Engine:
-    """Load models, the shipped one if none is named; raises as `StudioModel.load`."""
+    """Load models, the shipped one if none is named; raises as `StudioModel.load` and `Engine.load_segmenters`."""
     ids = _ids(sources)
     models = [StudioModel.load(id, source, device, segmenter) for id, source in ids.items()]
-    return Engine(models or [StudioModel.load("shipped", None, device, segmenter)], device)
+    engine = Engine(models or [StudioModel.load("shipped", None, device, segmenter)], device)
+    if segmenter is not None:
+        engine.load_segmenters()
+    return engine
 
 
 def _ids(sources: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ than somebody who waits takes that place, so that no client starves behind those
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -34,6 +35,9 @@ class Work(Protocol):
     @property
     def pixels(self) -> int: ...
 
+
+LONGEST_RETRY = 60
+"""Seconds after which a refused client is asked to come back, at most."""
 
 W = TypeVar("W", bound=Work)
 R = TypeVar("R")
@@ -84,7 +88,8 @@ class FairQueue(Generic[W, R]):
         self._waiting: list[_Waiting[W, R]] = []
         self._turns: OrderedDict[str, int] = OrderedDict()  # client -> the number of its last turn
         self._turn = 0
-        self._pace = 0.1  # seconds for a batch, lately
+        self._away: dict[str, float] = {}  # who was refused -> when they were told to come back
+        self._pace = 0.02  # seconds for a work, lately
         self._worker: asyncio.Task[None] | None = None
 
     @property
@@ -125,8 +130,9 @@ class FairQueue(Generic[W, R]):
         if len(self._waiting) >= self.places:
             latest = max(self._waiting, key=self._order)
             if self._turns.get(latest.client, 0) <= self._turns.get(entry.client, 0):
-                raise self._full()
-            self._drop(latest, self._full())
+                raise self._full(entry.client)
+            self._drop(latest, self._full(latest.client))
+        self._away.pop(entry.client, None)
         self._waiting.append(entry)
 
     def _drop(self, entry: _Waiting[W, R], reason: Refusal) -> None:
@@ -134,8 +140,12 @@ class FairQueue(Generic[W, R]):
         if not entry.future.done():
             entry.future.set_exception(reason)
 
-    def _full(self) -> Refusal:
-        seconds = max(1, round(self._pace * self.places))
+    def _full(self, client: str) -> Refusal:
+        """Refuse a client; the more were sent away already, the later it should come back."""
+        now = time.monotonic()
+        self._away = {one: due for one, due in self._away.items() if due > now and one != client}
+        seconds = min(LONGEST_RETRY, max(1, math.ceil(self._pace * (self.places + len(self._away)))))
+        self._away[client] = now + seconds
         return Refusal(429, f"{self.places} requests wait already; try again.", {"Retry-After": str(seconds)})
 
     def _order(self, entry: _Waiting[W, R]) -> tuple[int, float]:
@@ -172,7 +182,7 @@ class FairQueue(Generic[W, R]):
                     if not one.future.done():
                         one.future.set_exception(error)
                 continue
-            self._pace += 0.2 * (time.monotonic() - start - self._pace)
+            self._pace += 0.2 * ((time.monotonic() - start) / len(batch) - self._pace)
             for one, result in zip(batch, results, strict=True):
                 if not one.future.done():
                     one.future.set_result(Done(result, 1000 * (start - one.arrived)))
