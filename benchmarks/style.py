@@ -45,7 +45,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "encoder_channels": 4,
     },
 }
-IMAGES = {"clade": 600, "sean": 800, "groupdnet": 400}
+IMAGES = {"clade": 400, "sean": 800, "groupdnet": 560}
 """Lengths of the trainings: some minutes each on one slow core."""
 QUICK_IMAGES = 16
 SCENES, QUICK_SCENES = 40, 6

@@ -17,7 +17,7 @@ LABELS = "camvid"
 SIZE = (32, 64)
 """Training size of all of them; not square, so that height and width cannot be exchanged unseen."""
 
-_GROUPDNET = {"widths": (24, 24, 24, 24, 24, 12, 12, 12), "groups": (12, 12, 8, 4, 4, 2, 1), "base_channels": 12}
+_GROUPDNET = {"widths": [24, 24, 24, 24, 24, 12, 12, 12], "groups": [12, 12, 8, 4, 4, 2, 1], "base_channels": 12}
 _GROUPDNET |= {"encoder_channels": 1, "upsampling": "normal", "use_instances": True}
 _SEAN = {"base_channels": 1, "hidden_channels": 4, "style_dim": 4, "encoder_channels": 2, "use_instances": True}
 

@@ -43,7 +43,7 @@ describe('positional encoding', () => {
 
 describe('tensors', () => {
   it('pads by the last row and column, the encoding too', () => {
-    const { width, height, labels, position } = fitted(exported, small)
+    const { width, height, labels, position } = fitted(exported, small, [3, 3])
     expect([width, height]).toEqual([4, 4])
     expect([...labels]).toEqual([0, 0, 1, 1, 2, 1, 1, 1, 2, 2, 0, 0, 2, 2, 0, 0])
     expect(position![6]).toBe(position![7])
@@ -51,9 +51,16 @@ describe('tensors', () => {
   })
 
   it('resizes where the size is fixed', () => {
-    const { width, height, labels } = fitted({ ...exported, fixed_size: true, size: [1, 6] }, small)
+    const { width, height, labels } = fitted({ ...exported, fixed_size: true, size: [1, 6] }, small, [3, 3])
     expect([width, height]).toEqual([6, 1])
     expect([...labels]).toEqual([2, 2, 1, 1, 1, 1])
+  })
+
+  it('encodes the objects before they are resized', () => {
+    const { labels, position } = fitted(exported, small, [2, 2])
+    const encoded = intraClassPosition(small, 'official')
+    expect([...labels]).toEqual([0, 1, 2, 0])
+    expect([...position!]).toEqual([...encoded].filter((_, place) => [0, 2, 6, 8].includes(place % 9)))
   })
 
   it('rounds and cuts pictures', () => {

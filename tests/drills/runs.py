@@ -23,6 +23,7 @@ from typing import Any
 import accelerate  # noqa: F401  (imported before the processes are forked)
 import numpy as np
 import torch
+import torch._dynamo  # the first optimiser of a process imports it, which takes longer than a short training
 from PIL import Image
 
 from segscape.errors import SegscapeError

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from segscape.errors import ConfigError, ExportError
-from segscape.inference import accelerate, export
+from segscape.inference import accelerate, export, tracing
 from segscape.inference.export import EXPORTERS, export_onnx, export_openvino, export_pt2
 from segscape.inference.signature import PREFIX, Signature
 from segscape.labels import LABEL_SETS
@@ -75,9 +75,9 @@ def check_formats(
     model: Generator, folder: Path, formats: list[str], sizes: list[tuple[int, tuple[int, int]]], size: Size | None
 ) -> None:
     """Write a model in some formats, of one trace, and check each file."""
-    program = export._trace(model, export.sign(model, size))
+    program = tracing.trace(model, export.sign(model, size))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "_trace", lambda *_: program)
+        patch.setattr(export, "trace", lambda *_: program)
         written = [EXPORTERS[format](model, folder / FILE[format], size=size) for format in formats]
     assert max(file.difference for file in written) < CLOSE
     for format in formats:
@@ -163,9 +163,9 @@ def test_a_file_that_disagrees_is_not_kept(format: str, tmp_path: Path, monkeypa
         network.get_submodule("to_rgb").bias.add_(0.01)
         return network
 
-    folded = export.fold
+    folded = tracing.fold
     (tmp_path / FILE[format]).write_text("precious")
-    monkeypatch.setattr(export, "fold", fold_wrongly)
+    monkeypatch.setattr(tracing, "fold", fold_wrongly)
     with pytest.raises(ExportError, match=r"differs from the original by 0\.0"):
         EXPORTERS[format](tiny(), tmp_path / FILE[format], size=(8, 8))
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(FILE[format], "precious")]

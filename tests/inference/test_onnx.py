@@ -143,8 +143,8 @@ def test_the_same_errors(plain: Pair, styled: Pair) -> None:
 @pytest.mark.parametrize(
     ("style", "found"),
     [
-        (np.zeros((1, 5)), "5 dimensions"),
-        (np.zeros(20), r"\[N, D\]"),
+        (np.zeros((1, 5)), r"\[1, 5\], this model takes \[styles, 20\]"),
+        (np.zeros(20), r"\[20\], this model takes \[styles, 20\]"),
         (3.5, "not a float"),
         ("photo.jpg", "Pipeline.encode"),
         (Image.new("RGB", (4, 4)), "Pipeline.encode"),

@@ -67,7 +67,8 @@ class Tiny(Generator):
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
         self.check(layout, style)
         height, width = layout.size
-        x = self.stem(layout.semantic_map((height // 4, width // 4), edges=self.config.use_instances))
+        semantic = layout.semantic_map((height // 4, width // 4), edges=self.config.use_instances)
+        x = self.stem(semantic.to(self.stem.weight.dtype))
         if self.style is not None and style is not None:
             x = x + self.style(style.values)[:, :, None, None]
         for block in self.blocks:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 import torch
 
 from segscape.errors import CheckpointError, ConfigError
@@ -11,7 +10,6 @@ from segscape.labels import LABEL_SETS, LabelSet
 from segscape.models import create_model, list_models, load_model
 from segscape.nn.noise import noise_from
 from tests.zoo import SIZE, TINY, build_settled, random_inputs
-
 
 NAMES = [
     *("spade", "spade-light", "clade", "clade-icpe", "pix2pixhd", "cc-fpse", "ca2-sis", "dagan"),

@@ -44,7 +44,7 @@ def browser() -> Iterator[Any]:
 
 
 def make_styles_matter(path: Path) -> None:
-    """Changes a model without training so that its encoder tells photos apart, and its pictures are not all 0 or 255."""
+    """Changes a model without training: its encoder tells photos apart, its pictures are not all 0 or 255."""
     model = load_model(path)
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -60,7 +60,8 @@ def test_the_pages_load_nothing_from_elsewhere() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    shutil.which("npm") is None or not (FRONT_END / "node_modules" / "vite").is_dir(), reason="needs npm ci in frontend/"
+    shutil.which("npm") is None or not (FRONT_END / "node_modules" / "vite").is_dir(),
+    reason="needs npm ci in frontend/",
 )
 def test_a_build_gives_the_same_files(tmp_path: Path) -> None:
     command = ["npm", "run", "build", "--", "--outDir", str(tmp_path / "assets")]

@@ -17,7 +17,8 @@ SCREENS = {"telephone": (360, 740), "laptop": (1280, 800), "4k": (3840, 2160)}
 
 CONTRASTS = """() => {
   const channels = (text) => text.match(/[\\d.]+/g).map(Number)
-  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  const linear = (c) => c <= 10.3 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4
+  const light = ([r, g, b]) => [r, g, b].map(linear)
     .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0)
   const ground = (element) => {
     for (let at = element; at; at = at.parentElement) {
@@ -82,13 +83,27 @@ def test_the_focus_goes_everywhere_and_is_seen(studio: Studio) -> None:
     seen = []
     for _ in range(40):
         page.keyboard.press("Tab")
-        place = page.evaluate("document.activeElement.id || document.activeElement.name || document.activeElement.tagName")
+        place = page.evaluate(
+            "document.activeElement.id || document.activeElement.name || document.activeElement.tagName"
+        )
         if place == "BODY":
             break
         seen.append(place)
         ring = "e => [e, e.closest('label')].some((at) => at && getComputedStyle(at).outlineStyle === 'solid')"
         assert page.evaluate(f"({ring})(document.activeElement)"), place
-    wanted = ["start", "model", "theme", "help", "search", "class", "tool", "brush-size", "canvas", "overlay", "download"]
+    wanted = [
+        "start",
+        "model",
+        "theme",
+        "help",
+        "search",
+        "class",
+        "tool",
+        "brush-size",
+        "canvas",
+        "overlay",
+        "download",
+    ]
     assert [name for name in seen if name in wanted] == wanted
 
 

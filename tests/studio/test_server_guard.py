@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -17,6 +16,7 @@ from fastapi.testclient import TestClient
 from segscape.studio.engine import Engine, load_engine
 from segscape.studio.guard import Access
 from segscape.studio.limits import Limits
+from segscape.studio.queue import FairQueue
 from segscape.studio.server import create_studio, listen, page_address
 from tests.studio.studio_requests import HERE, png, save_models, street
 
@@ -135,68 +135,107 @@ def test_too_much_at_once_is_refused(engine: Engine) -> None:
     assert client.post("/api/generate", files=GOOD).status_code == 200, "what was refused is not counted on"
 
 
+class Slow:
+    """A real server whose network draws when it may.
+
+    Attributes:
+        address: host and port.
+        drawn: the widths of the layouts that were drawn.
+        permits: one for each batch.
+        begun, admitted: released when the network begins a batch, and when a request joins the queue or is refused.
+    """
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.address = ""
+        self.drawn: list[int] = []
+        self.permits, self.begun, self.admitted = (threading.Semaphore(0) for _ in range(3))
+        run, admit = engine.run, FairQueue._admit
+
+        def slowly(tasks: Any) -> Any:
+            self.begun.release()
+            assert self.permits.acquire(timeout=20)
+            self.drawn.extend(task.label_map.shape[1] for task in tasks)
+            return run(tasks)
+
+        def watched(queue: Any, *arguments: Any) -> None:
+            try:
+                admit(queue, *arguments)
+            finally:
+                self.admitted.release()
+
+        monkeypatch.setattr(engine, "run", slowly)
+        monkeypatch.setattr(FairQueue, "_admit", watched)
+
+    def ask(self, width: int, client: str = "anna") -> HTTPConnection:
+        """Send a layout of a width, and wait until the server has it; the answer is not waited for."""
+        content = png(street((32, width)))
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="layout"; filename="a"\r\n\r\n' + content + b"\r\n--x--\r\n"
+        )
+        connection = HTTPConnection(self.address, timeout=20)
+        headers = {"Content-Type": "multipart/form-data; boundary=x", "X-Client": client}
+        connection.request("POST", "/api/generate", body, headers)
+        assert self.admitted.acquire(timeout=20)
+        return connection
+
+
 @pytest.fixture
-def slow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[int]]]:
-    """A real server whose network takes 0.3 s, and the widths of the layouts that it has drawn."""
-    drawn: list[int] = []
-    run = engine.run
-
-    def slowly(tasks: Any) -> Any:
-        time.sleep(0.3)
-        drawn.extend(task.label_map.shape[1] for task in tasks)
-        return run(tasks)
-
-    monkeypatch.setattr(engine, "run", slowly)
-    app = create_studio(engine, limits=Limits(seconds=2, queue=4))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+def slow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    """The server, its network busy with the layout of somebody else."""
+    slow = Slow(engine, monkeypatch)
+    server = uvicorn.Server(
+        uvicorn.Config(create_studio(engine, limits=Limits(seconds=10, queue=4)), log_level="warning")
+    )
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}", drawn
+        slow.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        first = slow.ask(32, "first")
+        assert slow.begun.acquire(timeout=20)
+        yield slow
+        slow.permits.release(10)
+        assert first.getresponse().status == 200
         server.should_exit = True
         thread.join(30)
 
 
-def ask(address: str, width: int, client: str = "anna") -> HTTPConnection:
-    """Send a layout of a width; the answer is not waited for."""
-    content = png(street((32, width)))
-    body = b'--x\r\nContent-Disposition: form-data; name="layout"; filename="a"\r\n\r\n' + content + b"\r\n--x--\r\n"
-    connection = HTTPConnection(address, timeout=20)
-    headers = {"Content-Type": "multipart/form-data; boundary=x", "X-Client": client}
-    connection.request("POST", "/api/generate", body, headers)
-    time.sleep(0.05)
-    return connection
+def test_the_newest_request_of_a_page_wins(slow: Slow) -> None:
+    connections = [slow.ask(40 + 4 * number) for number in range(5)]
+    assert [connection.getresponse().status for connection in connections[:4]] == [409] * 4
+    slow.permits.release(2)
+    assert connections[4].getresponse().status == 200 and slow.drawn == [32, 56]
 
 
-def test_the_newest_request_of_a_page_wins(slow: tuple[str, list[int]]) -> None:
-    address, drawn = slow
-    connections = [ask(address, 32 + 4 * number) for number in range(6)]
-    statuses = [connection.getresponse().status for connection in connections]
-    assert statuses == [200, 409, 409, 409, 409, 200] and drawn == [32, 52]
-
-
-def test_who_has_gone_is_not_drawn(slow: tuple[str, list[int]]) -> None:
-    address, drawn = slow
-    first, gone = ask(address, 32, "anna"), ask(address, 36, "ben")
+def test_who_has_gone_is_not_drawn(slow: Slow) -> None:
+    gone = slow.ask(40, "ben")
     gone.close()
-    last = ask(address, 40, "chris")
-    assert (first.getresponse().status, last.getresponse().status) == (200, 200) and drawn == [32, 40]
+    last = slow.ask(44, "chris")
+    threading.Event().wait(0.3)  # until the server has seen that the connection is closed
+    slow.permits.release(3)
+    assert last.getresponse().status == 200 and slow.drawn == [32, 44]
 
 
-def test_a_full_queue_says_when_to_come_back(slow: tuple[str, list[int]]) -> None:
-    address, _ = slow
-    connections = [ask(address, 32 + 4 * number, f"client-{number}") for number in range(7)]
-    answers = [connection.getresponse() for connection in connections]
-    assert [answer.status for answer in answers] == [200] * 5 + [429] * 2
-    assert int(answers[-1].headers["Retry-After"]) >= 1 and list(json.load(answers[-1])) == ["error"]
+def test_a_full_queue_says_when_to_come_back(slow: Slow) -> None:
+    connections = [slow.ask(40 + 4 * number, f"client-{number}") for number in range(6)]
+    refused = [connection.getresponse() for connection in connections[4:]]
+    assert [answer.status for answer in refused] == [429] * 2
+    assert int(refused[0].headers["Retry-After"]) >= 1 and list(json.load(refused[0])) == ["error"]
+    slow.permits.release(9)
+    assert [connection.getresponse().status for connection in connections[:4]] == [200] * 4
 
 
-def test_a_body_that_never_ends_is_given_up(slow: tuple[str, list[int]]) -> None:
-    connection = HTTPConnection(slow[0], timeout=20)
-    connection.putrequest("POST", "/api/generate")
-    connection.putheader("Content-Length", "1000")
-    connection.endheaders(b"--x")
-    assert connection.getresponse().status == 408
+def test_a_body_that_never_ends_is_given_up(engine: Engine) -> None:
+    server = uvicorn.Server(uvicorn.Config(create_studio(engine, limits=Limits(seconds=0.5)), log_level="warning"))
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        connection = HTTPConnection(f"127.0.0.1:{listener.getsockname()[1]}", timeout=20)
+        connection.putrequest("POST", "/api/generate")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"--x")
+        assert connection.getresponse().status == 408
+        server.should_exit = True
+        thread.join(30)
 
 
 def test_files_are_read_once(engine: Engine, tmp_path: Path) -> None:

@@ -164,6 +164,22 @@ def test_a_full_queue_refuses(make: Make, network: Network) -> None:
     play(scene)
 
 
+def test_a_slow_network_has_a_short_queue(make: Make, network: Network) -> None:
+    async def scene() -> None:
+        queue = make(places=32, seconds=4.0)
+        queue._pace = 1.0  # so that two works take half of the time
+        tasks = [await occupied(queue)]
+        tasks += [start(queue, name, Job(name, name)) for name in ("anna", "ben")]
+        await settle()
+        with pytest.raises(Refusal) as refused:
+            await queue.submit("chris", Job("chris"))
+        assert refused.value.status == 429 and int(refused.value.headers["Retry-After"]) >= 2
+        network.permits.release(3)
+        await asyncio.gather(*tasks)
+
+    play(scene)
+
+
 def test_a_full_queue_keeps_those_served_longest_ago(make: Make, network: Network) -> None:
     async def scene() -> None:
         queue = make(places=2)

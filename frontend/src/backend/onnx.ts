@@ -1,5 +1,5 @@
 /** Pictures from a model that runs in this browser: the backend of the static site. */
-import { type LabelMap, resize } from '../canvas/label-map'
+import type { LabelMap } from '../canvas/label-map'
 import { readLayout } from '../files/layout-file'
 import { type Backend, BackendError, type Example, type Generated, type GenerateRequest, type ModelInfo } from './backend'
 import type { Done, Task } from './onnx.worker'
@@ -55,7 +55,7 @@ export class OnnxBackend implements Backend {
     if (!model) throw new BackendError('the model is not loaded yet')
     if (request.style) throw new BackendError('The exported model has no style encoder: photos lend their style in segscape studio.')
     const [height, width] = request.size ?? [request.layout.height, request.layout.width]
-    const inputs = fitted(model, resize(request.layout, width, height))
+    const inputs = fitted(model, request.layout, [height, width])
     const length = model.style_shape?.reduce((product, side) => product * side, 1) ?? 0
     const styles = seededNormal(length * request.samples, request.seed)
     const pictures: Blob[] = []

@@ -1,5 +1,6 @@
 /** From a layout to what an exported model reads, and from what it gives to pixels. */
 import { type LabelMap, nearest } from '../canvas/label-map'
+import type { Size } from '../canvas/viewport'
 import type { ModelInfo } from './backend'
 import { intraClassPosition, type PositionRule } from './position'
 
@@ -20,29 +21,33 @@ export interface Inputs {
   style: Float32Array | null
 }
 
-/** The layout at a size that the network takes: resized if that is fixed, else padded by its last row and column. */
-export function fitted(model: ExportedModel, layout: LabelMap): Omit<Inputs, 'style'> {
+/**
+ * The layout at a size (height, width), and then at one that the network takes: resized if that is fixed, else padded
+ * by its last row and column. The encoding is that of the objects as they are painted, as in training.
+ */
+export function fitted(model: ExportedModel, layout: LabelMap, [height, width]: [number, number]): Omit<Inputs, 'style'> {
   const up = (side: number) => Math.ceil(side / model.size_multiple) * model.size_multiple
-  const [height, width] = model.fixed_size ? model.size : [up(layout.height), up(layout.width)]
-  const places = sources(layout, width, height, model.fixed_size)
-  const labels = Int32Array.from(places, (place) => layout.data[place])
-  if (!model.position_rule || !model.inputs.includes('position')) return { width, height, labels, position: null }
+  const [rows, columns] = model.fixed_size ? model.size : [up(height), up(width)]
+  const sized = sources(layout, { width, height }, true)
+  const places = sources({ width, height }, { width: columns, height: rows }, model.fixed_size).map((place) => sized[place])
+  const common = { width: columns, height: rows, labels: Int32Array.from(places, (place) => layout.data[place]) }
+  if (!model.position_rule || !model.inputs.includes('position')) return { ...common, position: null }
   const encoded = intraClassPosition(layout, model.position_rule)
   const position = new Float32Array(2 * places.length)
   places.forEach((place, target) => {
     position[target] = encoded[place]
     position[places.length + target] = encoded[layout.data.length + place]
   })
-  return { width, height, labels, position }
+  return { ...common, position }
 }
 
-/** For each pixel of another size the one of the layout that it repeats. */
-function sources(layout: LabelMap, width: number, height: number, scale: boolean): Int32Array {
+/** For each pixel of another size the one that it repeats: the nearest, or the same and at the end the last. */
+function sources(from: Size, to: Size, scale: boolean): Int32Array {
   const along = (old: number, size: number) =>
     scale ? nearest(old, size) : Int32Array.from({ length: size }, (_, place) => Math.min(place, old - 1))
-  const [columns, rows] = [along(layout.width, width), along(layout.height, height)]
-  return Int32Array.from({ length: width * height }, (_, place) => {
-    return rows[Math.floor(place / width)] * layout.width + columns[place % width]
+  const [columns, rows] = [along(from.width, to.width), along(from.height, to.height)]
+  return Int32Array.from({ length: to.width * to.height }, (_, place) => {
+    return rows[Math.floor(place / to.width)] * from.width + columns[place % to.width]
   })
 }
 

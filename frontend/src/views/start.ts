@@ -65,6 +65,7 @@ async function openPhoto(session: Session, backend: Backend, editor: Editor, beg
     const model = session.model.value
     if (model.segmenter) notify('Looking at the photo…')
     const map = model.segmenter ? await backend.segment(photo, model) : emptyLayout(model.labels, bitmap.width, bitmap.height)
+    notify('')
     begin(map, file.name)
     editor.under.value = { photo: bitmap, opacity: model.segmenter ? 1 : 0.5 }
   })

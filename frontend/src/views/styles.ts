@@ -16,7 +16,7 @@ export function showStyles(session: Session, backend: Backend): void {
     button('style-class').textContent = `Photo for ${className(labels, session.value.value)}…`
     const rows: HTMLElement[] = []
     if (session.style.value) rows.push(row('Whole picture', session.style.value, () => (session.style.value = null)))
-    for (const [index, reference] of session.classStyles.value) {
+    for (const [index, reference] of style?.kind === 'codes' ? session.classStyles.value : []) {
       rows.push(row(className(labels, index), reference, () => session.setClassStyle(index, null)))
     }
     byId('styles').replaceChildren(...rows)
@@ -51,7 +51,7 @@ async function askLayout(session: Session, backend: Backend, photo: Blob): Promi
   switch (await askHow(model.segmenter)) {
     case 'reference-segment':
       notify('Looking at the photo…')
-      return backend.segment(photo, model)
+      return backend.segment(photo, model).finally(() => notify(''))
     case 'reference-current':
       return copy(session.document.map)
     case 'reference-file':

@@ -39,7 +39,8 @@ def generate(
         Path | None, typer.Option(help="Instance map, or a folder of them with the layouts' names.")
     ] = None,
     fast: Annotated[
-        str | None, typer.Option(metavar="PRECISION", help="Fold the model for speed: float32, bfloat16 or float16.")
+        str | None,
+        typer.Option(metavar="PRECISION", help="Fold the model for speed: float32, bfloat16, float16, or compiled."),
     ] = None,
     style: Annotated[
         list[str] | None,

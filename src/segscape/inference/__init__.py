@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["SHIPPED_MODEL", "OnnxPipeline", "Pipeline", "Reference", "accelerate", "to_pictures"]
+__all__ = ["SHIPPED_MODEL", "OnnxPipeline", "Pipeline", "Reference", "accelerate", "compile_generator", "to_pictures"]
 
 if TYPE_CHECKING:
     from segscape.inference.acceleration import accelerate
+    from segscape.inference.compilation import compile_generator
     from segscape.inference.onnx import OnnxPipeline
     from segscape.inference.pipeline import SHIPPED_MODEL, Pipeline, Reference, to_pictures
 else:
@@ -18,6 +19,7 @@ else:
         "Pipeline": "segscape.inference.pipeline",
         "Reference": "segscape.inference.pipeline",
         "accelerate": "segscape.inference.acceleration",
+        "compile_generator": "segscape.inference.compilation",
         "to_pictures": "segscape.inference.pipeline",
     }
 

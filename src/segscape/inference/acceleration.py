@@ -4,8 +4,9 @@ What changes: spectral normalisation becomes the weight it stands for; batch-nor
 of each class (CLADE) or each distinct neighbourhood of labels (SPADE, see `patterns.py`), so that a norm and the
 activation after it are one pass over the features; maps that a norm appends are convolved by themselves, without being
 concatenated; features are channels-last. Where a style has its say, too, as in SEAN, the layout's part comes from such
-tables all the same. Batch norm right after a convolution goes into its weights. In float32 on the CPU the convolutions go strip by strip and by Winograd's
-method (`strips.py`), and enlarging, norm and activation happen while a strip is made (`folding.py`).
+tables all the same. Batch norm right after a convolution goes into its weights. In float32 on the CPU the convolutions
+go strip by strip and by Winograd's method (`strips.py`), and enlarging, norm and activation happen while a strip is
+made (`folding.py`).
 
 In float32 pictures agree with the plain model to `TOLERANCE`.
 """

@@ -1,8 +1,8 @@
 """`compile_generator`: a generator compiled by `torch.compile`, for GPUs above all.
 
-What is compiled is the generator as a function of tensors (`export.GeneratorOfTensors`): folded, with label indices as
-its input, so that another layout of the same size runs the same code. On a GPU the whole pass becomes one CUDA graph. On
-a CPU `accelerate` is faster (one thread, CLADE at 256x256: 0.65 s against 1.0 s), since its convolutions are.
+What is compiled is the traced generator (`tracing.py`), whose input are label indices: another layout runs the same
+code, and so does another size, after at most two more compilations. On a GPU a model of fixed size becomes one CUDA
+graph. On a CPU `accelerate` is faster (one thread, CLADE at 256x256: 0.65 s against 1.0 s), since its convolutions are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from segscape.errors import ConfigError
 from segscape.inference.acceleration import AcceleratedGenerator, Precision
-from segscape.inference.export import GeneratorOfTensors, fold
+from segscape.inference.export import sign
+from segscape.inference.tracing import trace
 from segscape.layout import Layout
 from segscape.models.generator import Generator
 from segscape.style import Style, StyleDistribution
@@ -31,11 +32,12 @@ class CompiledGenerator(AcceleratedGenerator):
     def __init__(self, model: Generator, precision: Precision) -> None:
         super().__init__(model)
         device = next(model.parameters()).device
-        folded = fold(model).to(device)  # `fold` works on the CPU
-        network = GeneratorOfTensors(folded.to(getattr(torch, precision))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        graph = trace(model, sign(model), getattr(torch, precision), device).module()
+        on_gpu = device.type == "cuda"
+        fixed = model.config.fixed_size
         # a list, so that the module tree, and with it `to` and `parameters`, stays that of the plain model
         self._compiled: list[Any] = [
-            torch.compile(network, fullgraph=True, mode="reduce-overhead" if device.type == "cuda" else None)
+            torch.compile(graph, dynamic=not fixed, mode="reduce-overhead" if on_gpu and fixed else None)
         ]
 
     @torch.no_grad()
@@ -52,7 +54,7 @@ class CompiledGenerator(AcceleratedGenerator):
             "style": None if style is None else style.values,
         }
         given = {name: value for name, value in inputs.items() if value is not None}
-        return cast(Tensor, self._compiled[0](**given)).float().clone()  # a CUDA graph reuses its output
+        return cast(Tensor, self._compiled[0](**given)).clone()  # a CUDA graph reuses its output
 
     def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
         """As the plain generator."""
@@ -61,7 +63,7 @@ class CompiledGenerator(AcceleratedGenerator):
 
 def compile_generator(model: Generator, precision: Precision = "float32") -> CompiledGenerator:
     """Compile a generator for inference; the first picture of a size takes a minute or so, and is kept by PyTorch's
-    cache on disk for the next process. The model itself stays as it is.
+    cache on disk for the next process. The model itself stays as it is. Noise (SEAN) is left out.
 
     Args:
         model: any generator, on the device where it will run. A C++ compiler is needed, on a GPU Triton.

@@ -91,7 +91,7 @@ class Pipeline:
         device: str | torch.device = "auto",
         *,
         revision: str | None = None,
-        accelerate: Precision | Literal["fast"] | None = None,
+        accelerate: Precision | Literal["fast", "compiled"] | None = None,
     ) -> Self:
         """Load a saved model from a folder or the Hugging Face hub; None is the shipped one.
 
@@ -100,7 +100,8 @@ class Pipeline:
             device: see `Pipeline`.
             revision: of a Hugging Face repository.
             accelerate: `float32`, `bfloat16` or `float16` make the fast copy of the model in that precision
-                (`segscape.inference.accelerate`); `fast` is `float32`, which gives the same pictures.
+                (`segscape.inference.accelerate`); `fast` is `float32`, which gives the same pictures. `compiled` goes
+                through `torch.compile` instead (`segscape.inference.compile_generator`), in float32, on a GPU bfloat16.
 
         Raises:
             CheckpointError: nothing there, or the files are broken.
@@ -113,7 +114,11 @@ class Pipeline:
             )
         target = choose_device(device)
         model = load_model(SHIPPED_MODEL if path_or_id is None else path_or_id, revision=revision)
-        if accelerate is not None:
+        if accelerate == "compiled":
+            from segscape.inference.compilation import compile_generator
+
+            model = compile_generator(model.to(target), "bfloat16" if target.type == "cuda" else "float32")
+        elif accelerate is not None:
             model = fast_copy(model.to(target), "float32" if accelerate == "fast" else accelerate)
         return cls(model, target)
 

@@ -1,7 +1,8 @@
 """The queue before the network: fair to clients, the newest request of each, in micro-batches.
 
-One thread works. Whoever was served longest ago is next; while the queue is full, a newcomer who was served longer ago
-than somebody who waits takes that place, so that no client starves behind those who ask more often.
+One thread works. Clients take turns in the order in which they came. While the queue is full, a newcomer who was served
+longer ago than somebody who waits takes that place, so that no client starves behind those who ask more often. It is
+full when all places are taken, or when what waits would take half of the time that a work may take.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -127,8 +128,8 @@ class FairQueue(Generic[W, R]):
         for one in older:
             entry.since = min(entry.since, one.since)
             self._drop(one, Refusal(409, "A newer request of this client took the place of this one."))
-        if len(self._waiting) >= self.places:
-            latest = max(self._waiting, key=self._order)
+        if len(self._waiting) >= self._room():
+            latest = max(self._waiting, key=lambda one: (self._turns.get(one.client, 0), one.since))
             if self._turns.get(latest.client, 0) <= self._turns.get(entry.client, 0):
                 raise self._full(entry.client)
             self._drop(latest, self._full(latest.client))
@@ -140,20 +141,30 @@ class FairQueue(Generic[W, R]):
         if not entry.future.done():
             entry.future.set_exception(reason)
 
+    def _room(self) -> int:
+        """How many works can wait at the present pace."""
+        return max(1, min(self.places, int(self.seconds / 2 / self._pace)))
+
     def _full(self, client: str) -> Refusal:
         """Refuse a client; the more were sent away already, the later it should come back."""
         now = time.monotonic()
         self._away = {one: due for one, due in self._away.items() if due > now and one != client}
         seconds = min(LONGEST_RETRY, max(1, math.ceil(self._pace * (self.places + len(self._away)))))
         self._away[client] = now + seconds
-        return Refusal(429, f"{self.places} requests wait already; try again.", {"Retry-After": str(seconds)})
+        return Refusal(429, f"{len(self._waiting)} requests wait already; try again.", {"Retry-After": str(seconds)})
 
-    def _order(self, entry: _Waiting[W, R]) -> tuple[int, float]:
-        return self._turns.get(entry.client, 0), entry.since
+    def _in_turn(self) -> list[_Waiting[W, R]]:
+        """What waits, in the order in which it is done: of each client one, then of each another."""
+        rounds: Counter[str] = Counter()
+        ranked = []
+        for one in sorted(self._waiting, key=lambda one: one.since):
+            ranked.append((rounds[one.client], one.since, one))
+            rounds[one.client] += 1
+        return [one for _, _, one in sorted(ranked, key=lambda entry: entry[:2])]
 
     def _next_batch(self) -> list[_Waiting[W, R]]:
         """Take the next works that can be done together, one of each client."""
-        first, *others = sorted(self._waiting, key=self._order)
+        first, *others = self._in_turn()
         batch, pixels = [first], first.work.pixels
         for other in others:
             fits = other.work.batch == first.work.batch and pixels + other.work.pixels <= self.batch_pixels
@@ -165,6 +176,10 @@ class FairQueue(Generic[W, R]):
             self._turn += 1
             self._turns[one.client] = self._turn
             self._turns.move_to_end(one.client)
+        now, served = time.monotonic(), {one.client for one in batch}
+        for one in self._waiting:
+            if one.client in served:  # its other works wait behind everybody
+                one.since = now
         while len(self._turns) > KNOWN_CLIENTS:
             self._turns.popitem(last=False)
         return batch

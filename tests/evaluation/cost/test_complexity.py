@@ -18,6 +18,7 @@ from segscape.layout import Layout
 from segscape.models import create_model
 from segscape.nn.conditional import ConditionalNorm
 from segscape.style import Style
+from tests.zoo import SIZE, TINY, build
 
 DATASETS: dict[str, dict[str, Any]] = {
     "ade20k": {"labels": 151},
@@ -56,6 +57,20 @@ def test_official_networks(name: str, dataset: str, parameters: int, macs: float
     assert round(total.macs / 1e9, 3) == macs
     if paper is not None:
         assert round(total.paper_macs / 1e9, 2) == paper
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_system_is_counted(name: str) -> None:
+    model = build(name)
+    found = count(model)
+    encoder = getattr(model, "encoder", None)
+    learned = [p.numel() for key, p in model.named_parameters() if encoder is None or not key.startswith("encoder.")]
+    assert found.total.parameters == sum(learned)
+    assert found.backbone + found.norms == found.total and found.norms.parameters < found.total.parameters
+    assert 0 < found.total.macs < found.total.paper_macs
+    if not model.config.fixed_size:
+        larger = count(model, (2 * SIZE[0], 2 * SIZE[1]))
+        assert larger.total.parameters == found.total.parameters and larger.total.macs > 2 * found.total.macs
 
 
 @pytest.mark.parametrize(
