@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LAYOUT := examples/layouts/tree-lined-road.png
 
-.PHONY: help install demo test lint format typecheck layouts wheel clean
+.PHONY: help install demo test browser frontend lint format typecheck layouts wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -27,8 +27,17 @@ demo: $(INSTALLED)  ## turn one of the example layouts into a photograph
 	@$(BIN)/segscape generate $(LAYOUT) --out out/demo --size 192x256 --colour-preview --force
 	@echo "The photograph: $(CURDIR)/out/demo/$(notdir $(LAYOUT))"
 
-test: $(INSTALLED)  ## run every test
+test: $(INSTALLED) browser  ## run every test
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS)
+
+browser:  # the tests of the studio drive a Chromium; without one they are skipped
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 \
+	       && { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } >/dev/null 2>&1; } \
+	  || echo "WARNING: there is no Chromium: the tests of the studio in a browser are SKIPPED (apt-get install chromium)"
+
+frontend:  ## build the studio's page from frontend/ (needs node)
+	@cd frontend && npm ci && npm run build && npm test
 
 lint: $(INSTALLED)  ## check style and format
 	@$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from segscape.cli.models import models
 from segscape.cli.profile import profile
 from segscape.cli.push import push
 from segscape.cli.report import report
+from segscape.cli.reshape import reshape
 from segscape.cli.scenes import scenes
 from segscape.cli.segmenter import app as segmenter
 from segscape.cli.studio import studio
@@ -35,6 +36,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(name="segscape", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command()(generate)
+app.command()(reshape)
 app.command()(studio)
 app.command()(export)
 app.command()(train)
