@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## turn one of the example layouts into a photograph
 	@echo "The photograph: $(CURDIR)/out/demo/$(notdir $(LAYOUT))"
 
 test: $(INSTALLED) browser  ## run every test
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS) --dist loadgroup
 
 browser:  # the tests of the studio drive a Chromium; without one they are skipped
 	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \

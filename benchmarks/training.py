@@ -16,7 +16,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Final, NamedTuple
@@ -38,6 +38,7 @@ from segscape.models import create_model
 from segscape.nn.conditional import LayoutModulatedNorm
 from segscape.training import steps
 from segscape.training.ema import make_average
+from segscape.training.memory import kept_memory
 from segscape.training.parts import total
 from segscape.training.recipe import Objective, SpeedSection
 from segscape.training.speed import arrange, compile_networks
@@ -101,7 +102,7 @@ def compare(model: str, batch: int, options: argparse.Namespace) -> list[dict[st
     for name in options.paths:
         path = PATHS[name]
         precision = "bfloat16" if options.device.startswith("cuda") and not path.published else "float32"
-        with published() if path.published else nullcontext():
+        with published() if path.published else kept_memory():
             seconds, processor, peak = measure(Iteration(model, batch, path, precision, options), options)
         row = {"model": model, "batch_size": batch, "path": name, "precision": precision, "device": options.device}
         row |= {"threads": torch.get_num_threads(), "seconds": seconds, "images_per_second": batch / seconds}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("drills")  # one worker, as what it shares is dear
+
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if "def drill(" in path.read_text())
 
 

@@ -20,6 +20,8 @@ from segscape.layout import Layout
 from segscape.style import Style
 from tests.inference.tiny import tiny
 
+pytestmark = pytest.mark.xdist_group("onnx")  # one worker, as what it shares is dear
+
 CAMVID = LABEL_SETS["camvid"]
 Pair = tuple[Pipeline, OnnxPipeline]
 

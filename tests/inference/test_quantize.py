@@ -17,6 +17,8 @@ from segscape.label_files import write_label_map
 from segscape.labels import LABEL_SETS
 from tests.inference.tiny import tiny
 
+pytestmark = pytest.mark.xdist_group("quantize")  # one worker, as what it shares is dear
+
 CAMVID = LABEL_SETS["camvid"]
 
 

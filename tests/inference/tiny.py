@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -13,20 +14,33 @@ from segscape.layout import Layout
 from segscape.models.generator import Generator, LatentStyleConfig
 from segscape.nn import CLADE, SPADE, ResidualBlock
 from segscape.nn.conditional import ConditionalNorm, Statistics
+from segscape.nn.sean import ACE
 from segscape.position import PositionRule
-from segscape.style import Style
+from segscape.style import Style, StyleKind
 from tests.zoo import settled
 
 CAMVID = LABEL_SETS["camvid"]
 WIDTHS = (6, 6, 4)
 
 
+NormKind = Literal["spade", "clade", "sean"]
+CODE = 3  # length of a code of SEAN's norm
+
+
 class TinyConfig(LatentStyleConfig):
     model: str = "tiny"
-    norms: tuple[Literal["spade", "clade"], Literal["spade", "clade"]] = ("clade", "clade")
+    norms: tuple[NormKind, NormKind] = ("clade", "clade")
     position: Literal["feature", "modulation"] | None = None
     statistics: Statistics = "batch"
     fixed: bool = False
+
+    @property
+    def style_kind(self) -> StyleKind | None:
+        return "codes" if "sean" in self.norms else super().style_kind
+
+    @property
+    def style_shape(self) -> tuple[int, ...] | None:
+        return (self.labels.num_classes, CODE) if "sean" in self.norms else super().style_shape
 
     @property
     def fixed_size(self) -> bool:
@@ -57,8 +71,10 @@ class Tiny(Generator):
         self.up = nn.Upsample(scale_factor=2)
         self.to_rgb = nn.Conv2d(WIDTHS[-1], 3, 3, padding=1)
 
-    def _norm(self, kind: str) -> partial[ConditionalNorm]:
+    def _norm(self, kind: str) -> Callable[[int], ConditionalNorm]:
         config = self.config
+        if kind == "sean":
+            return lambda channels: ACE(SPADE(channels, config.labels.num_classes), config.labels.num_classes, CODE)
         options = {"instances": config.use_instances, "statistics": config.statistics}
         if kind == "spade":
             return partial(SPADE, num_classes=config.labels.num_classes, hidden_channels=5, **options)

@@ -36,6 +36,7 @@ from segscape.training.ema import averaged_generator, make_average
 from segscape.training.freeze import freeze
 from segscape.training.guard import Guard
 from segscape.training.initialize import initialize
+from segscape.training.memory import kept_memory
 from segscape.training.parts import add_up, any_process, sum_gradients, total
 from segscape.training.pool import ImagePool
 from segscape.training.publish import write_cards
@@ -165,7 +166,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
             freeze(generator.train(), recipe.frozen_at(images))
 
     stopped = False
-    with StopSignals() as signals:
+    with StopSignals() as signals, kept_memory():
         validate()
         for parts in steps:
             guard.begin()

@@ -24,6 +24,8 @@ from segscape.models import list_models
 from segscape.models.generator import Generator, GeneratorConfig, Variant
 from segscape.models.registry import MODELS
 
+pytestmark = pytest.mark.xdist_group("published")  # one worker, as what it shares is dear
+
 
 class Plain(Generator):
     """A system without the options of the SPADE family."""
