@@ -138,7 +138,7 @@ def test_the_numbers_are_not_lost_with_the_report(run: Run, inside: Path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["model", "styled"])
+@pytest.mark.parametrize("model", ["styled"])
 def test_two_processes_give_the_scores_of_one(run: Run, inside: Path, model: str) -> None:
     options = ("--data", "data", "--model", model, "--no-cost", "--diversity", "2x2", "--batch-size", "2")
     assert run("evaluate", *options, "--out", "one").code == 0

@@ -38,9 +38,7 @@ KINDS: dict[str, dict[str, object]] = {
 }
 WRITTEN = {
     "pix2pixhd": ["pt2", "onnx", "openvino"],
-    "cc-fpse": ["onnx"],
     "ca2-sis": ["pt2", "onnx"],
-    "dagan": ["onnx"],
     "groupdnet": ["onnx"],
 }
 SIZES = [(1, (8, 8)), (3, (12, 24)), (2, (32, 16))]  # batch and size

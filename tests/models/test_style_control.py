@@ -15,9 +15,10 @@ from segscape.layout import Layout
 from segscape.models import create_model
 from segscape.models.generator import Generator
 
-LENGTHS = {"sean": (32, 150, 3.0), "groupdnet": (64, 80, 1.3)}
-"""Side of the pictures (GroupDNet does not work at 32), steps of training, and how much more the class whose style is
-changed changes than the rest (GroupDNet, whose later layers mix classes, would need a longer training for more)."""
+LENGTHS = {"sean": (32, 150, 3.0)}
+"""Side of the pictures, steps of training, and how much more the class whose style is changed changes than the rest.
+
+GroupDNet, whose later layers mix classes, needs a longer training than a test has time for: `benchmarks/style.py`."""
 BATCH, TRAIN, HELD_OUT = 8, 96, 30
 
 

@@ -30,4 +30,4 @@ def test_freed_blocks_are_used_again() -> None:
     output = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
     kept, given_back = map(int, output.split())
     pages = (1 << 26) // resource.getpagesize()
-    assert kept < pages < given_back
+    assert kept <= 2 * pages < 10 * pages < given_back

@@ -356,7 +356,7 @@ def _prepare_folder(run: Path, recipe: Recipe, resume: bool) -> None:
 def _require_same_recipe(path: Path, recipe: Recipe) -> Recipe:
     """The recipe at the path, which may differ in `MAY_CHANGE` only; raises RecipeError."""
     recorded = load_recipe(path)
-    before, after = recorded.model_dump(exclude=MAY_CHANGE), recipe.model_dump(exclude=MAY_CHANGE)
+    before, after = (one.model_dump(mode="json", exclude=MAY_CHANGE) for one in (recorded, recipe))
     different = [key for key in after if after[key] != before[key]]
     if different:
         raise RecipeError(
