@@ -144,7 +144,7 @@ def test_judging_without_graph_gives_what_one_pass_gives() -> None:
     for network, judge in ((discriminator, steps._judge_beside_constant), (twin, steps._judge_pair)):
         fake = (-0.5 * images).requires_grad_()
         judged = judge(network, Layout(label_map, LABELS), fake, images, None)
-        of_fake, of_real = ([output for scale in one for output in scale] for one in judged)
+        of_fake, of_real = ([*one.scores, *(f for group in one.features for f in group)] for one in judged)
         torch.stack([(f - r.detach()).square().sum() for f, r in zip(of_fake, of_real, strict=True)]).sum().backward()
         found.append([fake.grad, *of_fake, *of_real, *network.buffers()])
     assert discriminator.scales[0].convs[1].iterates and len(found[0]) == len(found[1])
