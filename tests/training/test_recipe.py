@@ -93,7 +93,7 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, message: str) -> No
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_of_the_repository_is_valid(path: Path) -> None:
-    """Its options fit its model, which is built without memory, for as many classes as widths and groups are made for."""
+    """Its options fit its model, which is built without memory, for as many classes as its widths are made for."""
     from segscape.models.registry import create_model
 
     recipe = load_recipe(path)
