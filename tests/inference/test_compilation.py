@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segscape.errors import ConfigError
-from segscape.inference import compile_generator
+from segscape.inference import accelerate, compile_generator
 from segscape.models.generator import Generator
 from tests.inference.tiny import tiny
 from tests.zoo import random_inputs
@@ -53,4 +53,4 @@ def test_machine_code_draws_the_same(precision: str, tolerance: float) -> None:
 
 def test_what_is_accelerated_is_not_compiled() -> None:
     with pytest.raises(ConfigError, match="accelerated already"):
-        compile_generator(tiny().accelerate())
+        compile_generator(accelerate(tiny()))

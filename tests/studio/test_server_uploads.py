@@ -15,9 +15,10 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from segscape.studio.application import SMALL_BODY
 from segscape.studio.engine import Engine, load_engine
 from segscape.studio.limits import Limits
-from segscape.studio.server import SMALL_BODY, create_studio
+from segscape.studio.server import create_studio
 from tests.studio.studio_requests import HERE, bare_png, chunk, photo, png, save_models, saved, street
 
 MEGABYTE = 1 << 20

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from segscape.errors import EvaluationError, SegscapeError
-from segscape.studio.server import SMALL_BODY as BODY_LIMIT
+from segscape.studio.application import SMALL_BODY as BODY_LIMIT
 from segscape.studio.server import serve
 from segscape.studio.study import Study
 from segscape.studio.survey import arrange, create_app

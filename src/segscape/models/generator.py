@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import BeforeValidator, PositiveInt
@@ -152,12 +152,6 @@ class Generator(PretrainedModel):
         if not self.config.variational or self.config.style_shape is None:
             return None
         return Style.sample(layout.batch_size, self.config.style_shape, generator).to(layout.device)
-
-    def accelerate(self, precision: Literal["float32", "bfloat16", "float16"] = "float32") -> Generator:
-        """A fast copy for inference, called like this model; see `segscape.inference.accelerate`, which makes it."""
-        from segscape.inference import accelerate  # a room above: the one exception, because users look for it here
-
-        return accelerate(self, precision)
 
     def neutral_style(self, count: int) -> Style:
         """What `forward` takes for `count` images where it is given no style: zeros, unless a system has better."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from segscape.errors import SegscapeError
 from segscape.extras import require
-from segscape.studio.guard import Access, Guard
+from segscape.studio.application import new_app
+from segscape.studio.guard import Access
 from segscape.studio.limits import Limits
-from segscape.studio.refusal import Refusal, handle_refusals
+from segscape.studio.refusal import Refusal
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from segscape.studio.engine import Engine
-
-SMALL_BODY = 4096
-"""Bytes of a request without files; a vote takes some 100."""
-
-UPLOADS = frozenset({"/api/generate", "/api/layout", "/api/segment"})
-"""The addresses that take files."""
 
 MEDIA_TYPES = {
     ".css": "text/css",
@@ -74,29 +69,6 @@ def create_studio(
 
         app.include_router(survey_router(survey, "/survey"))
     add_page(app)
-    return app
-
-
-def new_app(title: str, access: Access, limits: Limits) -> FastAPI:
-    """An application without addresses, guarded, whose refusals are sentences."""
-    from segscape import __version__
-
-    fastapi = require("fastapi", "studio")
-    app: FastAPI = fastapi.FastAPI(
-        title=title,
-        version=__version__,
-        openapi_url="/api/openapi.json",
-        docs_url=None,  # these pages load scripts from elsewhere
-        redoc_url=None,
-    )
-    handle_refusals(app)
-    app.add_middleware(
-        Guard,
-        access=access,
-        body_limit=lambda path: limits.body if path in UPLOADS else SMALL_BODY,
-        bodies=limits.bodies,
-        seconds=limits.seconds,
-    )
     return app
 
 

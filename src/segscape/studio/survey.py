@@ -22,10 +22,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from segscape.errors import EvaluationError
 from segscape.extras import require
+from segscape.studio.application import new_app
 from segscape.studio.guard import Access
 from segscape.studio.limits import Limits
 from segscape.studio.refusal import Refusal
-from segscape.studio.server import new_app
 from segscape.studio.study import KINDS, Kind, Study
 from segscape.studio.votes import SIDES, Side, Votes
 
@@ -122,7 +122,7 @@ def create_app(study: Path, access: Access | None = None) -> FastAPI:
 
 
 def survey_router(study: Path, page: str) -> APIRouter:
-    """The addresses of a study, for an application of `segscape.studio.server.new_app`.
+    """The addresses of a study, for an application of `segscape.studio.application.new_app`.
 
     Args:
         study: its folder.
