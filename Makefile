@@ -52,6 +52,7 @@ typecheck: $(INSTALLED)  ## check types
 
 layouts: $(INSTALLED)  ## draw the example layouts again
 	@$(BIN)/python examples/draw_layouts.py
+	@$(BIN)/python examples/draw_layouts.py src/segscape/studio/examples
 
 wheel: $(INSTALLED)  ## build the wheel into dist/
 	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -32,6 +32,8 @@ from segscape.evaluation.plotting import new_figure, save_figure
 from segscape.evaluation.protocol import PROTOCOLS
 from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
 from segscape.inference import Pipeline
+from segscape.inference.sheets import paste_grid
+from segscape.label_files import read_label_map
 from segscape.labels import LABEL_SETS
 from segscape.models.clade import mixed_norms
 from segscape.training.loop import train
@@ -40,6 +42,7 @@ from segscape.training.report import read_curves
 
 PROTOCOL: Final = PROTOCOLS["clade"]
 SIZE: Final = (96, 128)
+CAMVID: Final = LABEL_SETS["camvid"]
 EXAMPLES: Final = Path(__file__).parents[1] / "examples" / "layouts"
 FEATURE_PYRAMID: Final = {"kind": "feature-pyramid", "base_channels": 16}
 THREE_LAYERS: Final = {"num_layers": 3, "last_stride": 2}
@@ -189,7 +192,7 @@ def _bounds(data: Path, out: Path) -> dict[str, Any]:
     kept = out / "real.json"
     if kept.is_file():
         return dict(json.loads(kept.read_text()))
-    dataset = open_pairs(data, LABEL_SETS["camvid"], "val")
+    dataset = open_pairs(data, CAMVID, "val")
     real = FolderPictures(data / "val" / "images", dataset.names, SIZE)
     row = {"model": "real photographs", **_scores(real, data, out)}
     kept.write_text(json.dumps(row, indent=1) + "\n")
@@ -197,7 +200,7 @@ def _bounds(data: Path, out: Path) -> dict[str, Any]:
 
 
 def _scores(source: PictureSource, data: Path, cache: Path) -> dict[str, float]:
-    labels = LABEL_SETS["camvid"]
+    labels = CAMVID
     dataset, segmenter = open_pairs(data, labels, "val"), open_segmenter(default_segmenter(labels), "cpu")
     found = evaluate(
         source,
@@ -253,25 +256,23 @@ def _draw_curves(runs: dict[str, Path], path: Path) -> None:
 
 
 def _draw_pictures(runs: dict[str, Path], path: Path) -> None:
-    """Our example layouts in colour, and below what each system makes of them."""
+    """Our example layouts in colour, and below what each system makes of them, after its name."""
     height, width = SIZE
-    layouts, margin = sorted(EXAMPLES.glob("*.png")), 110
-    sheet = Image.new("RGB", (margin + len(layouts) * (width + 4), (len(runs) + 1) * (height + 4)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for line, (name, run) in enumerate([("layout", None), *runs.items()]):
-        draw.text((4, line * (height + 4) + height // 2 - 6), name, fill="black")
-        pipeline = None if run is None else Pipeline.from_pretrained(run / "model", device="cpu")
-        for column, layout in enumerate(layouts):
-            if pipeline is None:
-                labels = np.asarray(Image.open(layout))
-                picture = Image.fromarray(LABEL_SETS["camvid"].colorize(labels)).resize(
-                    (width, height), Image.Resampling.NEAREST
-                )
-            else:
-                picture = pipeline(layout, size=SIZE, seed=0)[0]
-            sheet.paste(picture, (margin + column * (width + 4), line * (height + 4)))
+    layouts = sorted(EXAMPLES.glob("*.png"))
+    colours = [CAMVID.colorize(read_label_map(layout, CAMVID)) for layout in layouts]
+    shown = [Image.fromarray(one).resize((width, height), Image.Resampling.NEAREST) for one in colours]
+    rows = [[_name("layout"), *shown]]
+    for name, run in runs.items():
+        pipeline = Pipeline.from_pretrained(run / "model", device="cpu")
+        rows.append([_name(name), *pipeline([*layouts], size=SIZE, seed=0)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    paste_grid(rows).save(path)
+
+
+def _name(text: str) -> Image.Image:
+    tile = Image.new("RGB", (SIZE[1], SIZE[0]), "white")
+    ImageDraw.Draw(tile).text((4, SIZE[0] // 2 - 6), text, fill="black")
+    return tile
 
 
 if __name__ == "__main__":

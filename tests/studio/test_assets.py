@@ -68,3 +68,10 @@ def test_a_build_gives_the_same_files(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=FRONT_END, env={**os.environ, "CI": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "assets" / "manifest.json").read_text()) == MANIFEST
+
+
+def test_the_examples_are_those_of_the_repository() -> None:
+    """`make layouts` draws them into both places."""
+    inside = ROOT / "src" / "segscape" / "studio" / "examples"
+    drawn = {path.name: path.read_bytes() for path in (ROOT / "examples" / "layouts").glob("*.png")}
+    assert drawn and drawn == {path.name: path.read_bytes() for path in inside.glob("*.png")}

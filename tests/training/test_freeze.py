@@ -48,6 +48,16 @@ def test_frozen_parts_thaw(make_recipe: Callable[..., Recipe], tmp_path: Path) -
     assert not torch.equal(states[8][weights], states[4][weights])
 
 
+def test_what_thaws_between_two_snapshots_is_in_training_mode(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe(freeze=["blocks.*"], thaw_images=4, images=8, snapshot_images=8, ema=None)
+    train(recipe, tmp_path / "run")
+    (path,) = (tmp_path / "run" / "checkpoints").glob("*.pt")
+    steps = torch.load(path, weights_only=True)["generator"]["blocks.5.norm_0.statistics.num_batches_tracked"]
+    assert steps == 2 * 2  # of four steps the last two, in each of which the generator runs twice
+
+
 def test_what_is_no_longer_named_is_trained_again() -> None:
     network = create_model("clade", labels=LabelSet.numbered(2), image_size=(32, 32), base_channels=1).train()
     freeze(network, ["blocks.*"])

@@ -60,8 +60,8 @@ def convert(
     classes = parse_labels(labels)
     options = parse_settings(settings or []) | ({"upsampling": upsampling} if upsampling else {})
     model = convert_checkpoint(generator, labels=classes, image_size=image_size, encoder_path=encoder, **options)
-    stride = {"last_stride": 2} if model.config.model in ("sean", "sean-clade", "ca2-sis") else {}
-    critic = None if discriminator is None else convert_discriminator(discriminator, labels=classes, **stride)
+    name = model.config.model
+    critic = None if discriminator is None else convert_discriminator(discriminator, labels=classes, model=name)
     prepare_folder(out)
     model.save_pretrained(out)
     if critic is not None:

@@ -228,7 +228,7 @@ class Generator(PretrainedModel):
         (height, width), multiple = layout.size, self.config.size_multiple
         if self.config.fixed_size and layout.size != self.config.image_size:
             raise LayoutError(
-                f"the layout is {height}x{width}, but a model with a latent style has the fixed size "
+                f"the layout is {height}x{width}, but this {self.config.model} model has the fixed size "
                 f"{self.config.image_size[0]}x{self.config.image_size[1]}: resize the layout to it."
             )
         if height % multiple or width % multiple:

@@ -137,6 +137,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
     guard = Guard(networks, recipe.tolerance.steps, tracker.incident, checkpoints.diverged, accelerator.scaler)
     state |= {"guard": guard} | ({"validation": validation} if validation else {})
     images = checkpoints.load_latest() if resume else 0
+    freeze(generator.train(), recipe.frozen_at(images))
 
     steps = read_steps(recipe, view, images, accelerator, generator.config, tracker.own_incident)
     tracker.start(images, recipe.images, open_boards(recipe, run, images) if accelerator.is_main_process else ())
@@ -171,7 +172,8 @@ def train(recipe: Recipe, run_dir: str | Path, *, resume: bool = False) -> Path:
         for parts in steps:
             guard.begin()
             _seed_step(recipe.seed, images, accelerator.process_index)
-            freeze(generator, recipe.frozen_at(images))
+            if recipe.thaws_at(images):
+                freeze(generator.train(), ())
             factor = linear_decay(images, recipe.images - rates.decay_images, rates.decay_images)
             _set_rate(generator_optimizer, rates.generator_lr * factor)
             _set_rate(discriminator_optimizer, rates.discriminator_lr * factor)

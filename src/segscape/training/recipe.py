@@ -23,7 +23,7 @@ from pydantic import (
 from segscape.data.augmentation import Augmentation, ClassDrop, ColorJitter
 from segscape.data.sample import Dataset
 from segscape.data.transforms import Preprocess
-from segscape.discriminators import Discriminator, MultiScaleDiscriminator
+from segscape.discriminators import Discriminator, FeaturePyramidDiscriminator, MultiScaleDiscriminator
 from segscape.discriminators.multiscale import DiscriminatorNorm
 from segscape.errors import RecipeError
 from segscape.losses import GANMode
@@ -162,8 +162,6 @@ class FeaturePyramidSection(_Section):
 
     def build(self, num_classes: int, instances: bool) -> Discriminator:
         """The discriminator, with random weights."""
-        from segscape.discriminators.feature_pyramid import FeaturePyramidDiscriminator
-
         return FeaturePyramidDiscriminator(num_classes, instances=instances, base_channels=self.base_channels)
 
 
@@ -389,6 +387,10 @@ class Recipe(_Section):
     workers: NonNegativeInt = 0
     validation: ValidationSection | None = None
     tolerance: Tolerance = Tolerance()
+
+    def thaws_at(self, images: int) -> bool:
+        """Whether the step that begins after so many images is the first one in which nothing is frozen any more."""
+        return self.thaw_images is not None and images - self.batch_size < self.thaw_images <= images
 
     def frozen_at(self, images: int) -> tuple[str, ...]:
         """The patterns of the parts that are frozen after so many images."""

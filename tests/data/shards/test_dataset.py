@@ -410,14 +410,19 @@ class Names(torch.utils.data.Dataset[tuple[int, int]]):
         return int(self.shards.packed(index).name), draw
 
 
-def stream(folder: Path, batch_size: int, process: int, start: int, total: int, record: Path) -> None:
-    """One of two training processes, with four workers: write down what it is given, batch by batch."""
+def stream(folder: Path, batch_size: int, process: int, start: int, total: int, record: Path, dies: bool) -> None:
+    """One of two training processes, with four workers: write down what it is given, batch by batch.
+
+    One that `dies` waits to be killed before its last line: the other may have been slow to start.
+    """
     names = Names(folder)
     shards = names.shards
     order = TrainingOrder(len(shards), batch_size, 3, start, total, process, 2, locality=shards.locality)
     loader: Any = torch.utils.data.DataLoader(names, batch_sampler=order, collate_fn=list, num_workers=4)
     with record.open("a") as file:
-        for batch in loader:
+        for number, batch in enumerate(loader, 1):
+            if dies and number == len(order):
+                signal.pause()
             file.write(json.dumps(batch) + "\n")
             file.flush()
 
@@ -426,7 +431,10 @@ def run_two(folder: Path, batch_size: int, start: int, total: int, record: Path,
     """Two processes at the same time; both are killed when each has written `kill_after` lines."""
     context = multiprocessing.get_context("fork")
     records = [record / f"{start}-{process}" for process in range(2)]
-    runs = [context.Process(target=stream, args=(folder, batch_size, p, start, total, records[p])) for p in range(2)]
+    dies = kill_after is not None
+    runs = [
+        context.Process(target=stream, args=(folder, batch_size, p, start, total, records[p], dies)) for p in range(2)
+    ]
     for run in runs:
         run.start()
     while kill_after is not None and min(map(lines_in, records)) < kill_after:

@@ -282,11 +282,8 @@ def _empty_layout(model: Generator, size: Size) -> Layout:
 
 
 def _counted_style(model: Generator, layout: Layout, photo: Tensor) -> Style | None:
-    """That of a photo where the encoder counts, else zeros."""
-    if model.encoder_counts:
-        return model.encode(photo, layout).mean
-    shape = model.config.style_shape
-    return Style(torch.zeros(1, *shape, device=photo.device)) if shape else None
+    """That of a photo where the encoder counts, else the neutral one."""
+    return model.encode(photo, layout).mean if model.encoder_counts else None
 
 
 def _record_resolutions(norms: dict[str, ConditionalNorm]) -> dict[str, Size]:

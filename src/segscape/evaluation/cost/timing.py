@@ -33,7 +33,6 @@ from segscape.evaluation.score import Score
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models.generator import Generator
-from segscape.style import Style
 
 TIME_RULE: Final = "median; the layout's maps are derived anew each time"
 CUDA_MEMORY: Final = "inference; most memory that PyTorch had allocated on the device, weights included"
@@ -159,9 +158,7 @@ def measure(
     size = config.image_size if size is None else size
     model = model.to(device).eval()
     layout = regions(config.labels, size, instances=config.use_instances, count=batch_size).to(device)
-    shape = config.style_shape
-    style = Style(torch.zeros(batch_size, *shape, device=device)) if shape else None
-    forward = partial(_forward, model, style=style)
+    forward = partial(_forward, model)
     with thread_count(threads) as used:
         for _ in range(warmup):
             forward(_fresh(layout))
@@ -293,9 +290,9 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _forward(model: Generator, layout: Layout, style: Style | None) -> None:
+def _forward(model: Generator, layout: Layout) -> None:
     with torch.no_grad():
-        model(layout, style)
+        model(layout)
 
 
 def _fresh(layout: Layout) -> Layout:

@@ -12,7 +12,7 @@ from segscape.discriminators import Discriminator
 from segscape.errors import CheckpointError, ConfigError
 from segscape.labels import LabelSet
 from segscape.models.conversion import ca2_sis, cc_fpse, dagan, groupdnet, pix2pixhd, sean, spade
-from segscape.models.conversion.official import State, read_official
+from segscape.models.conversion.official import State, has_keys, read_official
 from segscape.models.generator import Generator
 
 __all__ = ["SYSTEMS", "convert_checkpoint", "convert_discriminator"]
@@ -31,6 +31,8 @@ SYSTEMS: Mapping[str, ModuleType] = {
 Each module has `recognises(state) -> bool` and `convert(state, *, labels, image_size, source, ...)`.
 """
 
+STRIDE_2 = ("sean", "sean-clade", "ca2-sis")
+"""Models whose discriminators have stride 2 in the last inner layer, too."""
 
 _GIVEN = ("official", "labels", "image_size", "encoder", "source")
 
@@ -72,22 +74,26 @@ def convert_checkpoint(
     return cast(Generator, module.convert(official, labels=labels, image_size=image_size, source=source, **options))
 
 
-def convert_discriminator(path: str | Path, *, labels: LabelSet | str | int, **options: Any) -> Discriminator:
+def convert_discriminator(
+    path: str | Path, *, labels: LabelSet | str | int, model: str | None = None, **options: Any
+) -> Discriminator:
     """Load an official discriminator (`*_net_D.pth`) of any system, in training mode: it is of use to go on training.
 
     Args:
         path: the file.
         labels: the label set that it was trained with, its name, or the number of classes.
-        options: what else the system's `discriminator_from_state` takes: `last_stride=2` for SEAN and CA2-SIS.
+        model: name of the generator that it judges: those of SEAN and CA2-SIS have strides that weights do not tell.
+        options: what else the system's `discriminator_from_state` takes.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another network, or of other labels.
     """
     official, source = read_official(path), str(path)
-    keys = [key.removeprefix("module.") for key in official]
-    if any(key.startswith("embedding.") for key in keys):
+    if model in STRIDE_2:
+        options = {"last_stride": 2, **options}
+    if has_keys(official, "embedding."):
         module: ModuleType = cc_fpse
-    elif any(key.startswith(("scale0_layer0.", "layer0.")) for key in keys):
+    elif has_keys(official, "scale0_layer0.", "layer0."):
         module = pix2pixhd
     else:
         module = spade

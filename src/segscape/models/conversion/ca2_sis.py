@@ -17,7 +17,7 @@ from torch import Tensor
 from segscape.errors import CheckpointError
 from segscape.labels import LABEL_SETS, LabelSet
 from segscape.models.ca2_sis import STYLE_LEVELS, CA2SISConfig, CA2SISGenerator
-from segscape.models.conversion.official import PLAIN, State, modernize, rename, under
+from segscape.models.conversion.official import PLAIN, State, check_classes, has_keys, modernize, rename, under
 from segscape.models.generator import as_label_set
 
 ATTENTION_KEYS = {
@@ -112,7 +112,7 @@ def joined_mapping(official: State) -> dict[str, Tensor]:
 
 def recognises(official: State) -> bool:
     """Whether a state dict is of a generator of CA2-SIS."""
-    return any(key.removeprefix("module.").startswith("encs.encs.") for key in official)
+    return has_keys(official, "encs.encs.")
 
 
 def generator_state(official: State, source: str = "the state dict") -> dict[str, Tensor]:
@@ -153,11 +153,7 @@ def convert(
     except KeyError as missing:
         raise CheckpointError(f"{source} is incomplete: a generator of CA2-SIS has {missing}.") from None
     classes = options.pop("classes")
-    if classes != labels.num_classes:
-        raise CheckpointError(
-            f"{source} was trained with {classes} classes, but the label set {labels.name!r} has "
-            f"{labels.num_classes}: give the label set of the checkpoint (an unknown class counts)."
-        )
+    check_classes(classes, str(classes), labels, source)
     config = CA2SISConfig.build(
         labels=labels, image_size=image_size, final_tanh=final_tanh, norm_groups=norm_groups, **options
     )

@@ -12,7 +12,16 @@ from segscape.discriminators import FeaturePyramidDiscriminator
 from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
 from segscape.models.cc_fpse import CCFPSEConfig, CCFPSEGenerator
-from segscape.models.conversion.official import PLAIN, RUNNING, State, rename, under, with_classes_of
+from segscape.models.conversion.official import (
+    PLAIN,
+    RUNNING,
+    State,
+    has_keys,
+    load_discriminator,
+    rename,
+    under,
+    with_classes_of,
+)
 from segscape.models.conversion.spade import BLOCKS, NORM_KEYS, encoder_part
 from segscape.models.generator import as_label_set
 
@@ -78,7 +87,7 @@ DISCRIMINATOR_KEYS = {
 
 def recognises(official: State) -> bool:
     """Whether a state dict is that of a generator of CC-FPSE."""
-    return any(key.removeprefix("module.").startswith("labelenc1.") for key in official)
+    return has_keys(official, "labelenc1.")
 
 
 def convert(
@@ -107,7 +116,7 @@ def convert(
     state, labels = rename(official, GENERATOR_KEYS, source), as_label_set(labels)
     config = _config(state, labels, image_size, source)
     model = CCFPSEGenerator(config)
-    model.load_weights(_reorder(state, labels) | encoder_part(encoder, config.latent_dim, source), source)
+    model.load_weights(_reorder(state, labels) | encoder_part(encoder, config.latent_dim is not None, source), source)
     return model.eval()
 
 
@@ -120,10 +129,7 @@ def discriminator_from_state(
     instances = _uses_instances(state["embedding.weight"], labels, source)
     base = state["encoders.0.0.weight"].shape[0]
     discriminator = FeaturePyramidDiscriminator(labels.num_classes, instances=instances, base_channels=base)
-    try:
-        discriminator.load_state_dict(_reorder(state, labels))
-    except RuntimeError as error:
-        raise CheckpointError(f"{source} does not hold a complete discriminator: {error}") from None
+    load_discriminator(discriminator, _reorder(state, labels), source)
     return discriminator
 
 

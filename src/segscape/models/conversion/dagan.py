@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segscape.labels import LabelSet
 from segscape.models.conversion import spade
-from segscape.models.conversion.official import PLAIN, State, rename, under
+from segscape.models.conversion.official import PLAIN, State, has_keys, rename, under, without_prefix
 from segscape.models.dagan import DAGANGenerator, DAGANGeneratorConfig
 from segscape.models.spade import Upsampling
 
@@ -29,7 +29,7 @@ GENERATOR_KEYS = {**spade.GENERATOR_KEYS, **ATTENTION_KEYS}
 
 def recognises(official: State) -> bool:
     """Whether a state dict is of a generator with dual attention."""
-    return any(key.removeprefix("module.").startswith("spatialAtt.") for key in official)
+    return has_keys(official, "spatialAtt.")
 
 
 def convert(
@@ -58,7 +58,9 @@ def convert(
     )
     config = DAGANGeneratorConfig.build(**{**plain.model_dump(), "model": "dagan"})
     state = spade.reorder_classes(spade.generator_state(shared, source), config.labels)
-    state |= rename(attention, ATTENTION_KEYS, source) | spade.encoder_part(encoder, config.latent_dim, source)
+    state |= rename(attention, ATTENTION_KEYS, source) | spade.encoder_part(
+        encoder, config.latent_dim is not None, source
+    )
     model = DAGANGenerator(config)
     model.load_weights(state, source)
     return model.eval()
@@ -66,6 +68,6 @@ def convert(
 
 def _parts(official: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What SPADE's generator has, and what DAGAN adds."""
-    state = {key.removeprefix("module."): value for key, value in official.items()}
+    state = without_prefix(official)
     attention = {key: value for key, value in state.items() if key in ATTENTION_KEYS}
     return {key: value for key, value in state.items() if key not in ATTENTION_KEYS}, attention

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from segscape.errors import CheckpointError
 from segscape.labels import LABEL_SETS, LabelSet
-from segscape.models.conversion.official import State, modernize
-from segscape.models.conversion.spade import encoder_state, generator_state
+from segscape.models.conversion.official import State, without_prefix
+from segscape.models.conversion.spade import encoder_part, encoder_state, generator_state
 from segscape.models.generator import as_label_set
 from segscape.models.groupdnet import BLOCKS, CODE_CHANNELS, GroupDNet, GroupDNetConfig, Modulation, spade_options
 
@@ -24,7 +24,7 @@ UNUSED: Final = f"blocks.{BLOCKS}."
 
 def recognises(official: State) -> bool:
     """Whether a state dict is that of a generator of GroupDNet: of SPADE's keys, with groups in its first block."""
-    state = modernize(official)
+    state = without_prefix(official)
     norm, first = "head_0.norm_0.", state.get("head_0.conv_0.weight_orig")
     tables = [state.get(norm + name) for name in ("mlp_gamma.bias", "class_specified_affine.weight")]
     return first is not None and any(table is not None and first.shape[1] < table.shape[-1] for table in tables)
@@ -163,8 +163,7 @@ def convert(
         CheckpointError: incomplete, of another network, or not fitting the arguments.
         ConfigError: `image_size` is impossible for `upsampling`.
     """
-    if encoder is None:
-        raise CheckpointError(f"{source} takes styles: give its encoder too, the file that ends in _net_E.pth.")
+    own_encoder = encoder_part(encoder, takes_style=True, source=source)
     config = infer_config(
         official,
         labels=labels,
@@ -180,7 +179,5 @@ def convert(
             "label set ade20k-official."
         )
     model = GroupDNet(config)
-    state = weights(official, source)
-    state |= {f"encoder.{name}": value for name, value in encoder_state(encoder, f"the encoder of {source}").items()}
-    model.load_weights(state, source)
+    model.load_weights(weights(official, source) | own_encoder, source)
     return model.eval()

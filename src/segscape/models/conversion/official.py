@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from segscape.discriminators import Discriminator
 from segscape.errors import CheckpointError
 from segscape.labels import LABEL_SETS, LabelSet
 
@@ -44,8 +45,7 @@ def rename(official: State, keys: Mapping[str, str], source: str = "the state di
 def modernize(official: State) -> dict[str, Tensor]:
     """The state as a current PyTorch would have saved it: float32, spectral norm with its vector v, all counters."""
     state = {
-        key.removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in official.items()
+        key: value.float() if value.is_floating_point() else value for key, value in without_prefix(official).items()
     }
     for key in [key for key in state if key.endswith(".weight_orig")]:
         weight = key.removesuffix("_orig")
@@ -86,6 +86,33 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
         found = type(state).__name__
         raise CheckpointError(f"{file} does not hold a state dict (names with tensors) but something else ({found}).")
     return {str(key): value for key, value in state.items()}
+
+
+def without_prefix(official: State) -> dict[str, Tensor]:
+    """The state without the `module.` that parallel training puts before its keys; tensors are not copied."""
+    return {key.removeprefix("module."): value for key, value in official.items()}
+
+
+def has_keys(official: State, *prefixes: str) -> bool:
+    """Whether a key begins with one of the prefixes."""
+    return any(key.startswith(prefixes) for key in without_prefix(official))
+
+
+def check_classes(found: int, described: str, labels: LabelSet, source: str) -> None:
+    """Raise CheckpointError, which calls the classes found as `described`, if they are not those of `labels`."""
+    if found != labels.num_classes:
+        raise CheckpointError(
+            f"{source} was trained with {described} classes, but the label set {labels.name!r} has "
+            f"{labels.num_classes}: give the label set of the checkpoint (an unknown class counts)."
+        )
+
+
+def load_discriminator(discriminator: Discriminator, state: State, source: str) -> None:
+    """Load weights under our names, in place; raises CheckpointError if they are not all there."""
+    try:
+        discriminator.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not hold a complete discriminator: {error}") from None
 
 
 def with_classes_of(

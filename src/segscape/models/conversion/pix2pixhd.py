@@ -18,7 +18,17 @@ from torch import Tensor
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
-from segscape.models.conversion.official import CONV, PLAIN, RUNNING, State, rename, under, with_classes_of
+from segscape.models.conversion.official import (
+    CONV,
+    PLAIN,
+    RUNNING,
+    State,
+    load_discriminator,
+    rename,
+    under,
+    with_classes_of,
+    without_prefix,
+)
 from segscape.models.generator import as_label_set
 from segscape.models.pix2pixhd import Pix2PixHDConfig, Pix2PixHDGenerator
 from segscape.nn.normed_convolution import ConvolutionNorm
@@ -257,10 +267,7 @@ def discriminator_from_state(
         spectral=False,
         bias=True,
     )
-    try:
-        discriminator.load_state_dict(with_classes_of(labels, renamed, _class_axis))
-    except RuntimeError as error:
-        raise CheckpointError(f"{source} does not hold a complete discriminator: {error}") from None
+    load_discriminator(discriminator, with_classes_of(labels, renamed, _class_axis), source)
     return discriminator
 
 
@@ -298,7 +305,7 @@ def _numbers(pattern: str, state: State) -> list[int]:
 
 def _without_idle_statistics(official: State) -> dict[str, Tensor]:
     """The state without prefix and without the statistics that old versions of PyTorch saved for instance norm."""
-    state = {key.removeprefix("module."): value for key, value in official.items()}
+    state = without_prefix(official)
     return {
         key: value for key, value in state.items()
         if key.rpartition(".")[2] not in RUNNING or f"{key.rpartition('.')[0]}.weight" in state

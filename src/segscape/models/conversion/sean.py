@@ -1,6 +1,6 @@
 """Official checkpoints of SEAN (`*_net_G.pth`), with the style encoder in them.
 
-Discriminators: `segscape.models.conversion.convert_discriminator` with `last_stride=2`.
+Discriminators are converted by `segscape.models.conversion.convert_discriminator`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,18 @@ from torch import Tensor
 
 from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
-from segscape.models.conversion.official import CONV, PLAIN, RUNNING, State, rename, under
-from segscape.models.conversion.spade import BLOCKS, check_classes
+from segscape.models.conversion.official import (
+    CONV,
+    PLAIN,
+    RUNNING,
+    State,
+    check_classes,
+    has_keys,
+    rename,
+    under,
+    without_prefix,
+)
+from segscape.models.conversion.spade import BLOCKS
 from segscape.models.generator import as_label_set
 from segscape.models.sean import SEANGenerator, SEANGeneratorConfig
 
@@ -69,8 +79,7 @@ def joined(official: State, num_codes: int) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     layers: dict[str, dict[int, Tensor]] = {}
-    for key, value in official.items():
-        key = key.removeprefix("module.")
+    for key, value in without_prefix(official).items():
         if found := _CLASS_LAYER.fullmatch(key):
             layers.setdefault(f"{found[1]}.{found[3]}", {})[int(found[2])] = value
         elif "Spade.param_free_norm." not in key:
@@ -82,7 +91,7 @@ def joined(official: State, num_codes: int) -> dict[str, Tensor]:
 
 def recognises(official: State) -> bool:
     """Whether a state dict is of a SEAN generator."""
-    return any(key.removeprefix("module.").startswith("Zencoder.") for key in official)
+    return has_keys(official, "Zencoder.")
 
 
 def convert(
@@ -110,7 +119,7 @@ def convert(
         ConfigError: `image_size` is impossible for `upsampling`.
     """
     labels = as_label_set(labels)
-    state = {key.removeprefix("module."): value for key, value in official.items()}
+    state = without_prefix(official)
     try:
         width, channels = state["fc.weight"].shape[:2]
         style_dim, encoder_channels = state["Zencoder.model.14.bias"].shape[0], state["Zencoder.model.1.bias"].shape[0]

@@ -20,6 +20,9 @@ from segscape.models.conversion.official import (
     PLAIN,
     RUNNING,
     State,
+    check_classes,
+    has_keys,
+    load_discriminator,
     rename,
     under,
     with_classes_of,
@@ -231,15 +234,6 @@ def _uses_instances(state: State, labels: LabelSet, wish: bool | None, source: s
     return instances
 
 
-def check_classes(found: int, described: str, labels: LabelSet, source: str) -> None:
-    """Raise CheckpointError, which calls the classes found as `described`, if they are not those of `labels`."""
-    if found != labels.num_classes:
-        raise CheckpointError(
-            f"{source} was trained with {described} classes, but the label set {labels.name!r} has "
-            f"{labels.num_classes}: give the label set of the checkpoint (an unknown class counts)."
-        )
-
-
 def _norm_options(state: State) -> dict[str, Any]:
     """Options that any block tells: statistics, spectral norm, positional encoding, the shape of SPADE's kernels."""
     running = "blocks.0.norm_0.statistics.running_mean" in state
@@ -276,7 +270,7 @@ def _check_start(state: State, config: SPADEGeneratorConfig, source: str) -> Non
 
 def recognises(official: State) -> bool:
     """Whether a state dict is of one of the three networks of SPADE's code; ask the systems built on it first."""
-    return any(key.removeprefix("module.").startswith(first) for key in official for first, _ in FIRST_KEYS.values())
+    return has_keys(official, *(first for first, _ in FIRST_KEYS.values()))
 
 
 def convert(
@@ -315,7 +309,7 @@ def convert(
     model = SPADEGenerator(config)
     _check_shift(config, source)
     state = reorder_classes(generator_state(official, source), config.labels)
-    state |= encoder_part(encoder, config.latent_dim, source)
+    state |= encoder_part(encoder, config.latent_dim is not None, source)
     model.load_weights(state, source)
     return model.eval()
 
@@ -329,9 +323,9 @@ def _check_shift(config: SPADEGeneratorConfig, source: str) -> None:
         )
 
 
-def encoder_part(encoder: State | None, latent_dim: int | None, source: str) -> dict[str, Tensor]:
+def encoder_part(encoder: State | None, takes_style: bool, source: str) -> dict[str, Tensor]:
     """The weights of the attribute `encoder` of a generator; raises CheckpointError if they should not or must be."""
-    if latent_dim is None:
+    if not takes_style:
         if encoder is not None:
             raise CheckpointError(f"{source} takes no style, so the encoder does not belong to it.")
         return {}
@@ -380,10 +374,7 @@ def discriminator_from_state(
         spectral="scales.0.convs.1.weight_u" in state,
         last_stride=last_stride,
     )
-    try:
-        discriminator.load_state_dict(reorder_classes(state, labels))
-    except RuntimeError as error:
-        raise CheckpointError(f"{source} does not hold a complete discriminator: {error}") from None
+    load_discriminator(discriminator, reorder_classes(state, labels), source)
     return discriminator
 
 
