@@ -1,10 +1,12 @@
-"""The studio's server as a page uses it: time from a brush stroke to the photograph, and 64 clients painting at once.
+"""The studio as it is used: time to the first photograph, from a stroke to the photograph, 64 clients painting at once.
 
 The server runs in a process of its own (`segscape studio`, the shipped model unless `--model` names another). A stroke
 is a request with a changed layout at the model's size; the time is that of the whole answer, as a browser waits for it.
+The first photograph is timed in a Chromium that is running, from opening the page in a new profile until it is shown;
+the page that is opened first is the first request of all to the server (without playwright and Chromium: left out).
 The crowd paints for `--seconds`: each client sends the next stroke as soon as it has the photograph, or, where the
 server refuses it (429), after the time that the server asks for. Memory is the server's (Linux only). `--quick` takes
-five strokes and a crowd of eight for three seconds.
+five strokes and a crowd of eight for three seconds. Other work on the machine shows in all times: the load is printed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +32,7 @@ import numpy as np
 from PIL import Image
 
 STROKES = 40
+PAGES = 5
 CLIENTS = 64
 SECONDS = 60.0
 
@@ -64,6 +69,9 @@ def main() -> None:
     try:
         report = {"quick": options.quick, "start_seconds": time.perf_counter() - start}
         print(f"{'server ready':<22}{report['start_seconds']:>8.2f} s")
+        report["load"] = os.getloadavg()[0]  # in the last minute
+        print(f"{'load':<22}{report['load']:>8.2f} on {os.cpu_count()} cores")
+        report["first_photo"] = measure_page(address, 2 if options.quick else PAGES)
         report["strokes"] = measure_strokes(address, strokes)
         report["crowd"] = measure_crowd(address, clients, seconds, server.pid)
     finally:
@@ -82,6 +90,32 @@ def run_server(model: str | None) -> tuple[subprocess.Popen[str], str]:
         if line.startswith("open "):
             return process, urlsplit(line.split()[1]).netloc
     raise SystemExit("the server did not start")
+
+
+def measure_page(address: str, count: int) -> dict[str, float]:
+    """Opens the page, in a new profile each time; empty where there is no browser."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return {}
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        return {}
+    times = []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for _ in range(count):
+            page = browser.new_context().new_page()
+            start = time.perf_counter()
+            page.goto(f"http://{address}", wait_until="commit")
+            page.locator("#latency:has-text('ms')").wait_for()
+            times.append(1000 * (time.perf_counter() - start))
+            page.context.close()
+        browser.close()
+    found = {"first_page_ms": times[0], "later_pages_ms": statistics.median(times[1:])}
+    for key, value in found.items():
+        print(f"{key:<22}{value:>8.0f} ms")
+    return found
 
 
 def measure_strokes(address: str, count: int) -> dict[str, float]:

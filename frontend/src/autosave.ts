@@ -6,7 +6,7 @@ import type { ToolName } from './canvas/tools'
 import type { ResolutionName } from './resolution'
 import type { Session } from './session'
 import type { Signal } from './signal'
-import { loadProject, packLayout, packReference, type Project, restoredLayout, saveProject, unpackReference } from './storage'
+import { packLayout, packReference, type Project, restoredLayout, saveProject, unpackReference } from './storage'
 import { notify } from './views/notice'
 
 const DELAY = 400 // milliseconds
@@ -17,9 +17,8 @@ export interface Restored {
   model: ModelInfo
 }
 
-/** The last project, if it fits one of the models: the one it was made with, else the first. */
-export async function findProject(models: readonly ModelInfo[]): Promise<Restored | null> {
-  const project = await loadProject()
+/** The stored project, if it fits one of the models: the one it was made with, else the first. */
+export function fitting(project: Project | null, models: readonly ModelInfo[]): Restored | null {
   if (!project) return null
   const model = models.find(({ id }) => id === project.model) ?? models[0]
   try {

@@ -38,9 +38,10 @@ export class Generation {
     })
   }
 
-  request(urgent: boolean): void {
-    this.lives.main.request(urgent)
-    if (this.session.other.value) this.lives.other.request(urgent)
+  /** Asks for photos of what the session then is; see `Live.request`. */
+  request(urgent: boolean, pause?: number): void {
+    this.lives.main.request(urgent, pause)
+    if (this.session.other.value) this.lives.other.request(urgent, pause)
   }
 
   private live(slot: 'main' | 'other'): Live<Photo> {
@@ -61,7 +62,7 @@ export class Generation {
     const model = slot === 'main' ? session.model.value : session.other.value!
     const layout = copy(session.document.map)
     const styles = stylesFor(model, session)
-    const samples = model.style?.random && !styles.style ? session.samples.value : 1
+    const samples = drawsStyles(model, session) ? session.samples.value : 1
     const { size } = choose(resolutions(session.model.value, layout, samples), session.resolution.value) // of both, to compare
     const request = {
       ...styles,
@@ -88,6 +89,11 @@ export class Generation {
     }
     this.trouble.value = error instanceof Error ? error.message : String(error)
   }
+}
+
+/** Whether the styles of a model are drawn from the seed: no photo lends the whole picture its own. */
+export function drawsStyles(model: ModelInfo, session: Session): boolean {
+  return model.style?.random === true && stylesFor(model, session).style === null
 }
 
 /** The photos of style that a model can use: one latent needs no layout, all others need one of their own classes. */

@@ -55,7 +55,7 @@ export function shortcuts(session: Session, editor: Editor): Shortcut[] {
     plain('+ -', 'Zoom in and out', ({ key }) => editor.zoomBy(key === '-' ? 0.8 : 1.25), '+', '=', '-'),
     plain('0', 'Show the whole layout', () => editor.fit()),
     plain('O', 'Layout over the photo, on and off', () => (session.overlay.value = session.overlay.value ? 0 : 50)),
-    plain('R', 'Another random style', () => session.roll()),
+    plain('R', 'Another random style', () => button('roll').click()),
     plain('?', 'This sheet', () => dialog('help-dialog').showModal()),
     plain('Esc', 'Give up a stroke, polygon or selection', () => editor.cancel(), 'escape'),
   ]

@@ -1,5 +1,5 @@
 /** Puts the studio together. */
-import { autosave, findProject, restore, type Restored } from './autosave'
+import { autosave, fitting, restore } from './autosave'
 import type { Backend, ModelInfo } from './backend/backend'
 import { ServerBackend } from './backend/server'
 import { LayoutDocument } from './canvas/document'
@@ -10,7 +10,7 @@ import { Generation } from './generation'
 import { listenKeys } from './keys'
 import { sameClasses } from './labels'
 import { Session } from './session'
-import { packLayout, restoredLayout } from './storage'
+import { loadProject, packLayout, restoredLayout } from './storage'
 import { showTheme } from './theme'
 import { showControls } from './views/controls'
 import { showPalette } from './views/palette'
@@ -24,15 +24,19 @@ import { showToolbar } from './views/toolbar'
 async function start(): Promise<void> {
   showTheme()
   const backend = await chooseBackend()
-  const models = await backend.models()
+  const [models, project] = await Promise.all([backend.models(), loadProject()])
   if (!models.length) throw new Error('The server has no model.')
-  const found = await findProject(models)
+  const found = fitting(project, models)
   const layout = found?.layout ?? (await firstLayout(backend, models[0]))
   const session = new Session(models, new LayoutDocument(layout))
   const editor = new Editor(byId('canvas', HTMLCanvasElement), session.document)
+  followModel(session, editor)
+  if (found) restore(found, session, editor)
+  else session.value.value = commonClass(session.document.map, session.model.value)
   const generation = new Generation(backend, session)
-  show(session, editor, generation, backend, found)
-  generation.request(true)
+  generation.request(true, 0)
+  await new Promise((resolve) => setTimeout(resolve)) // the first photo is on its way while the views are made
+  show(session, editor, generation, backend)
   document.documentElement.dataset.ready = 'true'
 }
 
@@ -53,10 +57,7 @@ async function firstLayout(backend: Backend, model: ModelInfo): Promise<LabelMap
   return emptyLayout(model.labels, model.size[1], model.size[0])
 }
 
-function show(session: Session, editor: Editor, generation: Generation, backend: Backend, found: Restored | null): void {
-  followModel(session, editor)
-  if (found) restore(found, session, editor)
-  else session.value.value = commonClass(session.document.map, session.model.value)
+function show(session: Session, editor: Editor, generation: Generation, backend: Backend): void {
   session.value.follow((value) => (editor.value.value = value))
   editor.value.onChange((value) => (session.value.value = value))
   showPalette(session)

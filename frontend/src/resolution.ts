@@ -15,11 +15,11 @@ const LARGEST = 2048 * 2048 // pixels of all samples together, as the server all
 
 /** The choices for a layout: about the size of training, that of the layout, twice that of training. */
 export function resolutions(model: ModelInfo, layout: Size, samples: number): Resolution[] {
-  const own: Resolution = { name: 'layout', text: 'Layout', size: [layout.height, layout.width] }
+  const own: Resolution = { name: 'layout', text: 'As painted', size: [layout.height, layout.width] }
   const all: Resolution[] = [
-    { name: 'model', text: 'Model', size: likeTraining(model, layout, 1) },
+    { name: 'model', text: 'As trained', size: likeTraining(model, layout, 1) },
     own,
-    { name: 'double', text: 'Double', size: likeTraining(model, layout, 2) },
+    { name: 'double', text: 'Twice as trained', size: likeTraining(model, layout, 2) },
   ]
   const seen = new Set<string>()
   return all

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { staticPage } from '../build/assets.ts'
 import type { ModelInfo } from '../src/backend/backend'
 import { intraClassPosition } from '../src/backend/position'
-import { type ExportedModel, fitted, seededNormal, toPixels } from '../src/backend/tensors'
+import { type ExportedModel, fitted, seededNormal, styleInput, toPixels } from '../src/backend/tensors'
 import { blank, type LabelMap } from '../src/canvas/label-map'
 import { fit, pan, toLayout, toScreen, zoom } from '../src/canvas/viewport'
 import { type LabelSet, searchClasses } from '../src/labels'
@@ -22,11 +22,12 @@ const model: ModelInfo = {
   fixed_size: false,
   use_instances: false,
   style: null,
+  noise: false,
   labels: labelSet('sky', 'road'),
   unseen: [],
   segmenter: false,
 }
-const exported: ExportedModel = { ...model, size_multiple: 2, inputs: ['label_map', 'position'], position_rule: 'official', style_shape: null }
+const exported: ExportedModel = { ...model, size_multiple: 2, inputs: ['label_map', 'position'], position_rule: 'official', style_shape: null, stored_styles: 0 }
 const small: LabelMap = { width: 3, height: 3, data: Uint16Array.from([0, 0, 1, 2, 1, 1, 2, 2, 0]) }
 
 describe('positional encoding', () => {
@@ -79,11 +80,38 @@ describe('tensors', () => {
   })
 })
 
+describe('styles', () => {
+  const where = { width: 2, height: 1, labels: Int32Array.from([1, 1]), position: null }
+  const codes: ExportedModel = { ...exported, style: { kind: 'codes', random: true }, style_shape: [2, 2], stored_styles: 3 }
+  const stored = Float32Array.from([0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23])
+
+  it('that are drawn: one sample after another from one seed', () => {
+    const latent: ExportedModel = { ...exported, style_shape: [3], style: { kind: 'latent', random: true } }
+    const numbers = seededNormal(6, 5)
+    expect(styleInput(latent, null, where, 5, 0)).toEqual({ values: numbers.slice(0, 3), shape: [3] })
+    expect(styleInput(latent, null, where, 5, 1)).toEqual({ values: numbers.slice(3), shape: [3] })
+    expect(styleInput(exported, null, where, 5, 1)).toBeNull()
+  })
+
+  it('that are stored: the seed chooses one; absent classes keep the neutral code', () => {
+    expect(styleInput(codes, stored, where, 0, 0)).toEqual({ values: Float32Array.from([0, 1, 12, 13]), shape: [2, 2] })
+    expect(styleInput(codes, stored, where, 2, 1)).toEqual({ values: Float32Array.from([0, 1, 22, 23]), shape: [2, 2] })
+    const neutral = { ...codes, stored_styles: 1 }
+    expect([...styleInput(neutral, stored.slice(0, 4), where, 7, 0)!.values]).toEqual([0, 1, 2, 3])
+  })
+
+  it('of a map lie where their class is', () => {
+    const map: ExportedModel = { ...codes, style: { kind: 'map', random: true }, style_shape: [2, null, null] }
+    const both = { ...where, labels: Int32Array.from([1, 0]) }
+    expect(styleInput(map, stored, both, 0, 0)).toEqual({ values: Float32Array.from([12, 10, 13, 11]), shape: [2, 1, 2] })
+  })
+})
+
 describe('resolution', () => {
   it('offers the size of training in the shape of the layout', () => {
     const found = resolutions(model, { width: 480, height: 360 }, 1)
     expect(found.map(({ size }) => size)).toEqual([[192, 256], [360, 480], [384, 512]])
-    expect(choose(found, 'double').text).toBe('Double · 512 × 384')
+    expect(choose(found, 'double').text).toBe('Twice as trained · 512 × 384')
   })
 
   it('keeps the shape where no multiple is near', () => {

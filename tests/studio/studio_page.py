@@ -43,8 +43,16 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-def make_styles_matter(path: Path) -> None:
-    """Changes a model without training: its encoder tells photos apart, its pictures are not all 0 or 255."""
+NEVER_SEEN = "fence"
+"""A class that the model `instances` never saw in training."""
+
+
+def make_models_differ(path: Path) -> None:
+    """Changes a model without training.
+
+    Its encoder tells photos apart, its noise (that of `codes`) is seen, its pictures are not all 0 or 255; `instances`
+    never saw a class.
+    """
     model = load_model(path)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -52,6 +60,10 @@ def make_styles_matter(path: Path) -> None:
                 weight *= 500
             if name.startswith("to_rgb") and model.config.model == "sean":
                 weight *= 1e-12  # its untrained blocks grow by a factor each
+            if name.endswith("noise.weight"):
+                weight += 1e-4
+            if name.endswith("beta") and path.name == "instances":
+                weight[index(NEVER_SEEN)] = 0
     model.save_pretrained(path)
 
 
@@ -74,7 +86,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The studio with all tiny models."""
     paths = save_models(tmp_path_factory.mktemp("models"))
     for path in paths:
-        make_styles_matter(Path(path))
+        make_models_differ(Path(path))
     engine = load_engine(paths, "cpu")
     with serving(create_studio(engine)) as address:
         yield address
@@ -88,10 +100,12 @@ def studio(browser: Any, address: str) -> Iterator[Studio]:
 
 
 @contextmanager
-def opened(browser: Any, address: str, **options: Any) -> Iterator[Studio]:
-    """A page in a new profile, once its first photo is there."""
+def opened(browser: Any, address: str, *, closed: bool = False, **options: Any) -> Iterator[Studio]:
+    """A page in a new profile, once its first photo is there; `closed` lets no request to other addresses out."""
     context = browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **options})
     context.set_default_timeout(15_000)
+    if closed:
+        context.route(lambda url: not url.startswith(address), lambda route: route.abort())
     page = context.new_page()
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segscape.label_files import read_label_map, write_label_map
-from tests.studio.studio_page import Studio, address, browser, index, needs_chromium, studio
+from tests.studio.studio_page import NEVER_SEEN, Studio, address, browser, index, needs_chromium, studio
 from tests.studio.studio_requests import CAMVID, png, street
 
 __all__ = ["address", "browser", "studio"]
@@ -52,6 +52,61 @@ def test_painting_changes_the_photo_and_undo_brings_it_back(studio: Studio) -> N
     studio.page.get_by_role("button", name="Redo").click()
     studio.same_photo(after)
     assert (studio.layout() == painted).all()
+
+
+def test_the_photo_follows_while_the_brush_is_down(studio: Studio) -> None:
+    studio.new()
+    before = studio.photo()
+    studio.choose_class("car")
+    studio.page.mouse.move(*studio.at(20, 24))
+    studio.page.mouse.down()
+    studio.page.mouse.move(*studio.at(40, 24), steps=4)
+    during = studio.changed_photo(before)
+    studio.page.mouse.move(*studio.at(40, 40), steps=4)
+    studio.page.mouse.up()
+    assert (studio.changed_photo(during) != during).any()
+
+
+def test_a_round_and_a_square_brush(studio: Studio) -> None:
+    studio.new()
+    studio.choose_class("car")
+    studio.brush(5)
+    studio.click(10.5, 10.5)
+    studio.page.get_by_role("button", name="Square").click()
+    studio.click(40.5, 10.5)
+    painted = studio.layout() == index("car")
+    assert painted[8:13, 38:43].all() and painted[:, 30:].sum() == 25
+    assert painted[10, 8:13].all() and painted[8:13, 10].all() and painted[:, :30].sum() == 21, "without its corners"
+
+
+def test_an_example_is_chosen(studio: Studio) -> None:
+    before = studio.photo()
+    studio.page.locator("#start").click()
+    studio.page.get_by_role("button", name="tree lined road").click()
+    studio.changed_photo(before)
+    assert np.array_equal(studio.layout(), np.asarray(Image.open("examples/layouts/tree-lined-road.png")))
+
+
+def test_a_class_that_was_never_seen_in_training_is_warned_of(studio: Studio) -> None:
+    page, warning = studio.page, studio.page.locator("#unseen")
+    studio.new()
+    page.locator("#model").select_option("instances")
+    studio.wait_for_photo()
+    marked = page.locator("#classes label").filter(has_text="never seen")
+    assert marked.locator("span:not([aria-hidden])").first.inner_text() == NEVER_SEEN and marked.count() == 1
+    assert not warning.is_visible()
+    studio.choose_class(NEVER_SEEN)
+    page.get_by_text(f"The model never saw {NEVER_SEEN} in training").wait_for()
+    studio.click(30, 20)
+    studio.choose_class("car")
+    assert warning.is_visible(), "it is in the layout"
+    page.locator("#canvas").focus()
+    page.keyboard.press("Control+z")
+    warning.wait_for(state="hidden")
+    page.keyboard.press("Control+y")
+    warning.wait_for()
+    page.locator("#model").select_option("plain")
+    warning.wait_for(state="hidden")
 
 
 def test_undo_has_no_limit(studio: Studio) -> None:

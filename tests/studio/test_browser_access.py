@@ -156,6 +156,22 @@ def test_the_theme_is_kept(studio: Studio) -> None:
     assert page.evaluate(ground) == dark
 
 
+def test_a_pen_paints_and_its_other_end_erases(studio: Studio) -> None:
+    studio.new()
+    studio.choose_class("car")
+    pen = """([x, y, button]) => ['pointerdown', 'pointerup'].forEach((kind) => {
+      const canvas = document.getElementById('canvas')
+      canvas.setPointerCapture = () => undefined // the browser knows of no such pen
+      const where = { clientX: x, clientY: y, button, buttons: kind === 'pointerdown' ? 1 : 0 }
+      canvas.dispatchEvent(new PointerEvent(kind, { pointerType: 'pen', pointerId: 9, bubbles: true, ...where }))
+    })"""
+    for x in (20, 40):
+        studio.page.evaluate(pen, [*studio.at(x, 20), 0])
+    assert (studio.layout()[20, [20, 40]] == index("car")).all()
+    studio.page.evaluate(pen, [*studio.at(40, 20), 5])
+    assert studio.layout()[20, [20, 40]].tolist() == [index("car"), index("unlabelled")]
+
+
 def test_one_finger_paints_and_two_zoom(browser: Any, address: str) -> None:
     with opened(browser, address, has_touch=True, viewport={"width": 400, "height": 800}) as studio:
         studio.new()

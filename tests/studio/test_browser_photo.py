@@ -75,9 +75,29 @@ def test_seeds_and_samples(studio: Studio) -> None:
     assert (studio.changed_photo(shown) != shown).any()
 
 
+def test_seeds_are_offered_where_they_change_the_photo(studio: Studio) -> None:
+    page = studio.page
+    random, roll, samples = page.locator("#random"), page.locator("#roll"), page.locator("#samples")
+    assert not random.is_visible(), "neither styles nor noise"
+    noisy = choose_model(studio, "codes")
+    roll.click()
+    studio.changed_photo(noisy)
+    assert not samples.is_visible(), "noise is the same in all samples"
+    plain = choose_model(studio, "latent")
+    assert roll.is_enabled() and samples.is_enabled()
+    studio.give("#style-photo", ("style.jpg", photo(seed=1)))
+    studio.changed_photo(plain)
+    assert roll.is_disabled() and page.get_by_label("Seed").is_disabled() and samples.is_disabled()
+    page.locator("#model").select_option("plain")
+    random.wait_for(state="hidden")
+    page.get_by_label("Compare with").select_option("codes")
+    random.wait_for()
+    assert roll.is_enabled(), "of the model beside it"
+
+
 def test_two_models_side_by_side(studio: Studio) -> None:
     page = studio.page
-    page.get_by_label("Compare with").select_option("codes")
+    page.get_by_label("Compare with").select_option("instances")
     page.locator("#split-row").wait_for()
     main, other = studio.photo(), studio.photo("photo-other")
     assert main.shape == other.shape and (main != other).any()
@@ -86,7 +106,7 @@ def test_two_models_side_by_side(studio: Studio) -> None:
     page.locator("#split").focus()
     page.keyboard.press("End")
     assert page.evaluate(clip) != half
-    assert page.locator("#names span").all_inner_texts() == ["plain", "codes"]
+    assert page.locator("#names span").all_inner_texts() == ["plain", "instances"]
     studio.choose_class("bicyclist")
     page.locator("#canvas").click()
     studio.changed_photo(main)
@@ -118,7 +138,8 @@ def test_the_overlay_lies_over_the_photo(studio: Studio) -> None:
 def test_what_is_downloaded_is_what_is_shown(studio: Studio) -> None:
     with studio.page.expect_download() as download:
         studio.page.get_by_role("button", name="Download PNG").click()
-    assert np.array_equal(np.asarray(Image.open(download.value.path()).convert("RGB")), studio.photo())
+    for path in (download.value.path(), studio.save("Result (PNG)")):
+        assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), studio.photo())
 
 
 def test_python_is_copied_that_makes_the_photo_again(studio: Studio, tmp_path: Path) -> None:

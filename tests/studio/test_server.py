@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from PIL import Image
 from segscape import Pipeline
 from segscape.evaluation.agreement.segmenters import SHIPPED_SEGMENTER, open_segmenter
 from segscape.inference.pipeline import Reference
-from segscape.models import create_model
+from segscape.models import create_model, load_model
 from segscape.nn.clade import CLADE
-from segscape.studio.engine import Engine, load_engine, unseen_classes
+from segscape.nn.noise import AddedNoise
+from segscape.studio.engine import Engine, adds_noise, load_engine, unseen_classes
 from segscape.studio.limits import Limits
 from segscape.studio.server import create_studio
 from segscape.studio.study import Study
@@ -72,7 +74,7 @@ def test_models_are_described(client: TestClient) -> None:
     assert plain["labels"]["classes"][8] == {"index": 8, "name": "car", "color": [64, 0, 128], "thing": True}
     assert models["latent"]["style"] == {"kind": "latent", "random": True} and models["latent"]["fixed_size"]
     assert models["codes"]["style"] == {"kind": "codes", "random": False}
-    assert models["instances"]["use_instances"]
+    assert models["instances"]["use_instances"] and not any(model["noise"] for model in models.values())
 
 
 def test_pictures_are_those_of_the_pipeline(client: TestClient, paths: dict[str, str]) -> None:
@@ -286,6 +288,25 @@ def test_classes_that_training_never_saw() -> None:
     assert unseen_classes(model) == (2, 9)
     next(norm for norm in model.modules() if isinstance(norm, CLADE)).beta.data[9] = 1
     assert unseen_classes(model) == (2,)
+
+
+def test_noise_is_told_by_its_weights(tmp_path: Path) -> None:
+    """SEAN's weights of the noise are zeros at first: no seed changes its pictures until one of them is another."""
+    model = load_model(save_models(tmp_path)[3])
+    assert not adds_noise(model)
+    noise = next(layer for layer in model.modules() if isinstance(layer, AddedNoise))
+    noise.weight.data[0] = 0.1
+    assert adds_noise(model) and not adds_noise(load_model(tmp_path / "plain"))
+
+
+def test_warming_up_is_done_where_pictures_are_drawn(paths: dict[str, str]) -> None:
+    engine, threads = load_engine([paths["plain"]], "cpu"), []
+    pipeline = engine.default.pipeline
+    hook = pipeline.model.register_forward_pre_hook(lambda *_: threads.append(threading.current_thread().name))
+    engine.warm_up()
+    drawn(TestClient(create_studio(engine), base_url=HERE))
+    hook.remove()
+    assert len(threads) == 2 and len(set(threads)) == 1 and threads[0].startswith("segscape-network")
 
 
 def test_models_of_one_name_have_ids_of_their_own(paths: dict[str, str]) -> None:

@@ -11,6 +11,8 @@ export interface ModelInfo {
   fixed_size: boolean
   use_instances: boolean
   style: null | { kind: 'latent' | 'codes' | 'map'; random: boolean }
+  /** Whether it adds noise, so that other seeds give other pictures in any style. */
+  noise: boolean
   labels: LabelSet
   /** Classes that the model never saw in training. */
   unseen: number[]
@@ -52,6 +54,8 @@ export interface Example {
 }
 
 export interface Backend {
+  /** Whether photos can lend their style. */
+  readonly encodesPhotos: boolean
   models(): Promise<ModelInfo[]>
   /** `slot` names the place that the picture is for: a newer request for it replaces an older one. */
   generate(request: GenerateRequest, slot: string, signal: AbortSignal): Promise<Generated>

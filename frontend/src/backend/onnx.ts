@@ -3,14 +3,17 @@ import type { LabelMap } from '../canvas/label-map'
 import { readLayout } from '../files/layout-file'
 import { type Backend, BackendError, type Example, type Generated, type GenerateRequest, type ModelInfo } from './backend'
 import type { Done, Task } from './onnx.worker'
-import { type ExportedModel, fitted, type Inputs, seededNormal, toPixels } from './tensors'
+import { chosenStyle, type ExportedModel, fitted, type Inputs, styleInput, toPixels } from './tensors'
 
 export class OnnxBackend implements Backend {
+  readonly encodesPhotos = false
   private readonly worker = new Worker(new URL('./onnx.worker.ts', import.meta.url), { type: 'module' })
   private readonly waiting = new Map<number, (done: Done) => void>()
   private queue: Promise<unknown> = Promise.resolve()
   private next = 0
   private model: ExportedModel | null = null
+  /** As `segscape.studio.site.stored_styles` wrote them. */
+  private styles: Promise<Float32Array> | null = null
 
   constructor() {
     this.worker.onmessage = ({ data }: MessageEvent<Done>) => {
@@ -23,6 +26,7 @@ export class OnnxBackend implements Backend {
     const answer = await fetch('model.json')
     if (!answer.ok) throw new BackendError('model.json is not there: write the site again with segscape export --format web.')
     this.model = { ...((await answer.json()) as ExportedModel), segmenter: false }
+    if (this.model.stored_styles) this.styles = readStyles()
     return [this.model]
   }
 
@@ -53,17 +57,14 @@ export class OnnxBackend implements Backend {
   private async pictures(request: GenerateRequest, signal: AbortSignal): Promise<Generated> {
     const model = this.model
     if (!model) throw new BackendError('the model is not loaded yet')
-    if (request.style) throw new BackendError('The exported model has no style encoder: photos lend their style in segscape studio.')
     const [height, width] = request.size ?? [request.layout.height, request.layout.width]
     const inputs = fitted(model, request.layout, [height, width])
-    const length = model.style_shape?.reduce((product, side) => product * side, 1) ?? 0
-    const styles = seededNormal(length * request.samples, request.seed)
+    const stored = await this.styles
     const pictures: Blob[] = []
     let milliseconds = 0
     for (let sample = 0; sample < request.samples; sample++) {
       signal.throwIfAborted()
-      const style = length ? styles.slice(sample * length, (sample + 1) * length) : null
-      const done = await this.run({ ...inputs, style })
+      const done = await this.run({ ...inputs, style: styleInput(model, stored, inputs, request.seed, sample) })
       milliseconds += done.milliseconds
       pictures.push(await png(toPixels(done.image, inputs, ...cut(model, width, height)), cut(model, width, height), width, height))
     }
@@ -79,6 +80,12 @@ export class OnnxBackend implements Backend {
     if ('error' in done) throw new BackendError(`The model cannot run in this browser: ${done.error}`)
     return done
   }
+}
+
+async function readStyles(): Promise<Float32Array> {
+  const answer = await fetch('styles.bin')
+  if (!answer.ok) throw new BackendError('styles.bin is not there: write the site again with segscape export --format web.')
+  return new Float32Array(await answer.arrayBuffer())
 }
 
 /** Width and height of what the network drew of the layout, without padding. */
@@ -97,14 +104,31 @@ async function png(pixels: Uint8ClampedArray<ArrayBuffer>, [width, height]: [num
   return scaled.convertToBlob()
 }
 
-function snippet(model: ExportedModel, { size }: GenerateRequest): string {
-  const asked = size ? `, size=(${size[0]}, ${size[1]})` : ''
+function snippet(model: ExportedModel, { size, seed }: GenerateRequest): string {
+  const codes = model.stored_styles > 0 && model.style?.kind === 'codes'
+  const options = [
+    ...(model.use_instances ? ['instance_maps="layout.png"'] : []),
+    ...(size ? [`size=(${size[0]}, ${size[1]})`] : []),
+    ...(codes ? ['style=style'] : []),
+  ]
   return [
+    ...(codes ? ['import numpy as np', 'from PIL import Image', ''] : []),
     'from segscape.inference import OnnxPipeline',
     '',
     '# the layout as the studio saves it; random styles are drawn differently in the browser',
     'pipeline = OnnxPipeline("model.onnx")',
-    `pipeline("layout.png"${asked})[0].save("photo.png")  # ${model.name}`,
+    ...(codes ? storedCodes(model, seed) : []),
+    `pipeline(${['"layout.png"', ...options].join(', ')})[0].save("photo.png")  # ${model.name}`,
     '',
   ].join('\n')
+}
+
+/** Python that gives the codes of `styleInput`. */
+function storedCodes(model: ExportedModel, seed: number): string[] {
+  const codes = model.style_shape![0]
+  return [
+    `styles = np.fromfile("styles.bin", "<f4").reshape(${model.stored_styles}, ${codes}, -1)`,
+    `present = np.isin(np.arange(${codes}), np.asarray(Image.open("layout.png")))`,
+    `style = np.where(present[:, None], styles[${chosenStyle(model, seed)}], styles[0])[None]`,
+  ]
 }

@@ -29,9 +29,9 @@ function tensors({ width, height, labels, position, style }: Inputs, names: read
   const indices = BigInt64Array.from(labels, BigInt)
   const all: Record<string, ort.Tensor | null> = {
     label_map: new ort.Tensor('int64', indices, [1, height, width]),
-    instance_map: new ort.Tensor('int64', new BigInt64Array(labels.length), [1, height, width]),
+    instance_map: new ort.Tensor('int64', indices, [1, height, width]), // each class is one object, as on the server
     position: position && new ort.Tensor('float32', position, [1, 2, height, width]),
-    style: style && new ort.Tensor('float32', style, [1, style.length]),
+    style: style && new ort.Tensor('float32', style.values, [1, ...style.shape]),
   }
   return Object.fromEntries(names.flatMap((name) => (all[name] ? [[name, all[name]]] : [])))
 }

@@ -17,6 +17,7 @@ interface Answer extends Omit<Generated, 'pictures'> {
 }
 
 export class ServerBackend implements Backend {
+  readonly encodesPhotos = true
   private readonly clients = new Map<string, string>()
   private models_: ModelInfo[] = []
 

@@ -9,7 +9,10 @@ export interface ExportedModel extends ModelInfo {
   /** Of `label_map`, `instance_map`, `position` and `style`. */
   inputs: string[]
   position_rule: PositionRule | null
-  style_shape: number[] | null
+  /** Of one picture's style; the sides of a map are those of the picture (null). */
+  style_shape: (number | null)[] | null
+  /** How many styles of classes are stored, first the neutral one; 0 where styles are drawn here. */
+  stored_styles: number
 }
 
 /** What one picture is made from; the sizes are those that the network works at. */
@@ -18,7 +21,7 @@ export interface Inputs {
   height: number
   labels: Int32Array
   position: Float32Array | null
-  style: Float32Array | null
+  style: { values: Float32Array; shape: number[] } | null
 }
 
 /**
@@ -49,6 +52,43 @@ function sources(from: Size, to: Size, scale: boolean): Int32Array {
   return Int32Array.from({ length: to.width * to.height }, (_, place) => {
     return rows[Math.floor(place / to.width)] * from.width + columns[place % to.width]
   })
+}
+
+/** The style of a sample: drawn from N(0, 1), or one of those stored, with the neutral codes where a class is absent. */
+export function styleInput(
+  model: ExportedModel,
+  stored: Float32Array | null,
+  { width, height, labels }: Omit<Inputs, 'style'>,
+  seed: number,
+  sample: number,
+): Inputs['style'] {
+  if (!model.style_shape) return null
+  if (!stored) {
+    const shape = model.style_shape.map(Number)
+    const length = shape.reduce((product, side) => product * side, 1)
+    return { values: seededNormal(length * (sample + 1), seed).slice(length * sample), shape }
+  }
+  const one = stored.length / model.stored_styles
+  const from = one * chosenStyle(model, seed + sample)
+  if (model.style?.kind === 'map') {
+    const depth = Number(model.style_shape[0])
+    const values = new Float32Array(depth * labels.length)
+    for (let channel = 0; channel < depth; channel++) {
+      labels.forEach((label, place) => (values[channel * labels.length + place] = stored[from + label * depth + channel]))
+    }
+    return { values, shape: [depth, height, width] }
+  }
+  const depth = Number(model.style_shape[1])
+  const values = stored.slice(0, one)
+  for (const label of new Set(labels)) {
+    values.set(stored.subarray(from + label * depth, from + (label + 1) * depth), label * depth)
+  }
+  return { values, shape: [one / depth, depth] } // SEAN has one more than classes, for the edges of objects
+}
+
+/** Which of the stored styles a seed takes: the neutral one where there is no other. */
+export function chosenStyle({ stored_styles: count }: ExportedModel, seed: number): number {
+  return count > 1 ? 1 + (seed % (count - 1)) : 0
 }
 
 /** Uint8 RGBA of an image float32 `[3, height, width]` in [-1, 1], rounded as Segscape does, cut to a size. */

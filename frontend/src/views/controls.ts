@@ -1,6 +1,7 @@
 /** Under the photo: size, model to compare with, seed and samples. */
 import type { ModelInfo } from '../backend/backend'
 import { button, byId, input, select, setOptions } from '../dom'
+import { drawsStyles } from '../generation'
 import { choose, type ResolutionName, resolutions } from '../resolution'
 import type { Session } from '../session'
 
@@ -15,7 +16,6 @@ export function showControls(session: Session): void {
   select('compare').addEventListener('change', () => (session.other.value = find(select('compare').value)))
   session.model.follow((model) => {
     select('model').value = model.id
-    byId('random').hidden = !model.style?.random
     showOthers(session, model)
   })
   session.other.follow((other) => (select('compare').value = other?.id ?? ''))
@@ -51,7 +51,6 @@ function followSizes(session: Session): void {
 function followRandom(session: Session): void {
   setOptions(select('samples'), SAMPLES.map((count) => ({ value: String(count), text: String(count) })), '1')
   select('samples').addEventListener('change', () => (session.samples.value = Number(select('samples').value)))
-  session.style.follow((style) => (select('samples').disabled = style !== null)) // one photo, one style
   session.samples.follow((count) => (select('samples').value = String(count)))
   input('seed').addEventListener('change', () => {
     if (input('seed').checkValidity() && input('seed').value) session.seed.value = input('seed').valueAsNumber
@@ -59,4 +58,19 @@ function followRandom(session: Session): void {
   })
   session.seed.follow((seed) => (input('seed').value = String(seed)))
   button('roll').addEventListener('click', () => session.roll())
+  const show = () => offerRandom(session)
+  session.model.follow(show)
+  session.other.onChange(show)
+  session.style.onChange(show)
+}
+
+/** Seeds and samples are offered where they change a picture: styles that are drawn, noise that the model adds. */
+function offerRandom(session: Session): void {
+  const models = [session.model.value, session.other.value].filter((model) => model !== null)
+  const draws = models.some((model) => drawsStyles(model, session))
+  const seeds = draws || models.some(({ noise }) => noise)
+  byId('random').hidden = !models.some(({ noise, style }) => noise || style?.random)
+  byId('samples-label').hidden = !models.some(({ style }) => style?.random)
+  input('seed').disabled = button('roll').disabled = !seeds
+  select('samples').disabled = !draws
 }

@@ -17,7 +17,7 @@ export function showPhoto(session: Session, generation: Generation, picture: Lay
     showStrip(photo)
     showOverlay(session, picture, main)
     byId('empty').hidden = photo !== null
-    byId('latency').textContent = photo ? `${Math.round(photo.milliseconds)} ms network, ${Math.round(photo.total)} ms in all` : ''
+    byId('latency').textContent = photo ? `${Math.round(photo.total)} ms, ${Math.round(photo.milliseconds)} of them in the model` : ''
   })
   generation.other.follow((photo) => {
     draw(other, photo)

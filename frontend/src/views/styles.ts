@@ -11,7 +11,7 @@ import { attempt, notify } from './notice'
 export function showStyles(session: Session, backend: Backend): void {
   const show = () => {
     const { style, labels } = session.model.value
-    byId('style').hidden = style === null
+    byId('style').hidden = style === null || !backend.encodesPhotos
     byId('style-class').hidden = style?.kind !== 'codes'
     button('style-class').textContent = `Photo for ${className(labels, session.value.value)}…`
     const rows: HTMLElement[] = []

@@ -108,7 +108,7 @@ class StudioApi:
         self.engine, self.limits = engine, limits
         self.queue = FairQueue[Task, Result](
             engine.run,
-            ThreadPoolExecutor(1, "segscape-network"),
+            engine.thread,
             places=limits.queue,
             seconds=limits.seconds,
             batch_pixels=engine.batch_pixels,
@@ -134,7 +134,14 @@ class StudioApi:
     async def list_models(self) -> list[ModelInfo]:
         """The models that are loaded, the default one first."""
         return [
-            describe(model.pipeline.model, model.id, model.name, model.unseen, model.segmenter is not None)
+            describe(
+                model.pipeline.model,
+                model.id,
+                model.name,
+                unseen=model.unseen,
+                segmenter=model.segmenter is not None,
+                noise=model.has_noise,
+            )
             for model in self.engine.models.values()
         ]
 

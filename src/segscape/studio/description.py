@@ -44,6 +44,7 @@ class ModelInfo(BaseModel):
     fixed_size: bool
     use_instances: bool
     style: StyleInfo | None
+    noise: bool = Field(description="Whether it adds noise, so that other seeds give other pictures in any style.")
     labels: LabelsInfo
     unseen: list[int] = Field(description="Classes that training never saw; empty if that is not known.")
     segmenter: bool = Field(description="Whether photos can be segmented into its classes.")
@@ -56,7 +57,9 @@ class Example(BaseModel):
     url: str
 
 
-def describe(model: Generator, id: str, name: str, unseen: Sequence[int], segmenter: bool) -> ModelInfo:
+def describe(
+    model: Generator, id: str, name: str, *, unseen: Sequence[int] = (), segmenter: bool = False, noise: bool = False
+) -> ModelInfo:
     """Put what a page must know of a model together.
 
     Args:
@@ -64,6 +67,7 @@ def describe(model: Generator, id: str, name: str, unseen: Sequence[int], segmen
         id, name: what requests and people call it.
         unseen: classes that training never saw.
         segmenter: whether there is one for its classes.
+        noise: whether it adds noise.
     """
     config, labels = model.config, model.config.labels
     classes = [
@@ -78,6 +82,7 @@ def describe(model: Generator, id: str, name: str, unseen: Sequence[int], segmen
         fixed_size=config.fixed_size,
         use_instances=config.use_instances,
         style=None if config.style_kind is None else StyleInfo(kind=config.style_kind, random=model.random_styles),
+        noise=noise,
         labels=LabelsInfo(name=labels.name, unknown=labels.unknown, classes=classes),
         unseen=list(unseen),
         segmenter=segmenter,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class StudioModel:
             source=source,
             pipeline=pipeline,
             random_styles=model.random_styles,
-            has_noise=any(isinstance(layer, AddedNoise) for layer in model.modules()),
+            has_noise=adds_noise(model),
             unseen=unseen_classes(model),
             segmenter=default_segmenter(labels) if segmenter is None else segmenter,
         )
@@ -109,6 +110,11 @@ def unseen_classes(model: Generator) -> tuple[int, ...]:
         return ()
     untouched = torch.stack([(table == 0).all(dim=1).cpu() for table in tables]).all(dim=0)
     return () if untouched.all() else tuple(untouched.nonzero().flatten().tolist())
+
+
+def adds_noise(model: Generator) -> bool:
+    """Whether noise changes its pictures; it does not while all its weights are still the zeros of the start."""
+    return any(bool(layer.weight.any()) for layer in model.modules() if isinstance(layer, AddedNoise))
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,11 +203,13 @@ class Engine:
 
     Attributes:
         models: by id.
+        thread: where `run` belongs, since PyTorch's own threads are those of the thread that calls it.
     """
 
     def __init__(self, models: Sequence[StudioModel], device: str = "auto") -> None:
         self.models = {model.id: model for model in models}
         self.device = device
+        self.thread = ThreadPoolExecutor(1, "segscape-network")
         self._segmenters: dict[str, tuple[Segmenter, ClassMapping]] = {}
 
     @property
@@ -222,10 +230,12 @@ class Engine:
         return list(_draw([task for task in tasks if isinstance(task, Painting)]))
 
     def warm_up(self) -> None:
-        """Draw an empty layout with each model, since the first picture takes longest."""
+        """Draw stripes of all classes with each model, in `thread`: the first picture of a thread takes longest."""
         for model in self.models.values():
-            size = model.pipeline.model.config.image_size
-            self.run([Painting(model, np.zeros(size, dtype=np.uint8))])
+            height, width = model.pipeline.model.config.image_size
+            rows = np.arange(height) * model.labels.num_classes // height
+            stripes = np.repeat(rows[:, None], width, axis=1)
+            self.thread.submit(self.run, [Painting(model, stripes)]).result()
 
     def load_segmenters(self) -> None:
         """Load what segments photos now, not for the first photo.

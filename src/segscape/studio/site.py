@@ -7,9 +7,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segscape.errors import ConfigError, ExportError
+import torch
+from torch import Tensor
+
+from segscape.errors import ExportError
 from segscape.files import write_atomically
 from segscape.inference.export import Export, export_onnx
+from segscape.layout import Layout
 from segscape.models.generator import Generator
 from segscape.studio.description import describe
 from segscape.studio.engine import unseen_classes
@@ -24,25 +28,26 @@ PAGE = "static.html"
 UNUSED = frozenset({"index.html", "manifest.json"})
 """Assets that only the server or the build needs."""
 
+STYLES = "styles.bin"
+"""The stored styles of the site, float32, as `stored_styles` gives them."""
+
+DRAWN_STYLES = 16
+"""How many random styles are stored, of a model whose random styles are not N(0, 1)."""
+
 
 def write_site(model: Generator, folder: Path, name: str) -> Export:
     """Write a site that any file server can serve; it runs with no server at all behind it, and offline.
 
     Args:
-        model: as for `export_onnx`; without styles, or with a latent.
+        model: as for `export_onnx`. Styles are drawn in the browser if they are N(0, 1), else stored.
         folder: is made; files of an earlier site are replaced.
         name: what people call the model.
 
     Raises:
-        ConfigError: the model was accelerated, or has styles that need an encoder.
+        ConfigError: the model was accelerated.
         DependencyError: onnx, onnxscript or onnxruntime is not installed.
         ExportError: the exported file does not give the model's pictures, or this Segscape has no built page.
     """
-    if model.config.style_kind not in (None, "latent"):
-        raise ConfigError(
-            f"this {model.config.model} model takes its styles from photos, which a page without a server cannot "
-            "encode: use segscape studio, or a model without styles or with a latent."
-        )
     assets = files("segscape.studio").joinpath("assets")
     if not assets.joinpath(PAGE).is_file():
         raise ExportError("this Segscape has no built page: run npm ci and npm run build in frontend/.")
@@ -50,15 +55,43 @@ def write_site(model: Generator, folder: Path, name: str) -> Export:
     exported = export_onnx(model, folder / "model.onnx")
     _copy(assets, folder)
     (folder / PAGE).replace(folder / "index.html")
-    _write_json(folder / "model.json", _description(model, name, exported))
+    styles = stored_styles(model)
+    if styles is not None:
+        _write(folder / STYLES, styles.numpy().astype("<f4").tobytes())
+    _write_json(folder / "model.json", _description(model, name, exported, 0 if styles is None else len(styles)))
     _write_examples(model, folder)
     return exported
 
 
-def _description(model: Generator, name: str, exported: Export) -> dict[str, object]:
-    """What `/api/models` would say, and what the file reads."""
+def stored_styles(model: Generator) -> Tensor | None:
+    """Styles of classes for a page that cannot draw them: the neutral ones, then random ones if the model has any.
+
+    Returns:
+        float32 `[1 + S, codes, D]`, also for a model whose style is a map, where all of a class is alike; None where
+        there are no styles, or any N(0, 1) is one.
+    """
+    config = model.config
+    if config.style_kind is None or config.variational:
+        return None
+    classes = torch.arange(config.labels.num_classes).view(1, 1, -1)
+    layout = Layout(classes, config.labels, classes).to(next(model.parameters()).device)
+    source = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        drawn = [model.sample_style(layout, source) for _ in range(DRAWN_STYLES if model.random_styles else 0)]
+        neutral = model.neutral_style(1).values
+    if neutral.ndim == 4:  # a map, alike everywhere; those that are drawn have a place for each class
+        neutral = neutral[:, :, :1, :1].expand(-1, -1, 1, config.labels.num_classes)
+    found = torch.cat([neutral, *(style.values for style in drawn if style is not None)])
+    return (found if found.ndim == 3 else found[:, :, 0].transpose(1, 2)).float().cpu()
+
+
+def _description(model: Generator, name: str, exported: Export, styles: int) -> dict[str, object]:
+    """What `/api/models` would say, what the file reads, and how many styles are stored."""
     signature = exported.signature.model_dump(mode="json", include={"inputs", "position_rule", "style_shape"})
-    return {**describe(model, "model", name, unseen_classes(model), False).model_dump(mode="json"), **signature}
+    described = describe(model, "model", name, unseen=unseen_classes(model)).model_dump(
+        mode="json"
+    )  # noise is left out
+    return {**described, **signature, "stored_styles": styles}
 
 
 def _copy(source: Traversable, target: Path) -> None:
