@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LAYOUT := examples/layouts/tree-lined-road.png
 
-.PHONY: help install demo test browser frontend lint format typecheck layouts wheel clean
+.PHONY: help install demo test browser frontend lint format typecheck layouts site wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -53,6 +53,10 @@ typecheck: $(INSTALLED)  ## check types
 layouts: $(INSTALLED)  ## draw the example layouts again
 	@$(BIN)/python examples/draw_layouts.py
 	@$(BIN)/python examples/draw_layouts.py src/segscape/studio/examples
+
+site: $(INSTALLED)  ## build the documentation into out/site
+	@$(BIN)/mkdocs build --quiet
+	@echo "The documentation: $(CURDIR)/out/site/index.html"
 
 wheel: $(INSTALLED)  ## build the wheel into dist/
 	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

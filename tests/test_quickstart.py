@@ -46,7 +46,7 @@ class ColourClassifier:
 
 @pytest.mark.slow
 def test_quickstart_learns_the_colours_of_its_classes(tmp_path: Path) -> None:
-    recipe = load_recipe(RECIPE, ["images=700", "optimizer.decay_images=350", "snapshot_images=700", "log_images=100"])
+    recipe = load_recipe(RECIPE, ["images=400", "optimizer.decay_images=200", "snapshot_images=400", "log_images=80"])
     model = load_model(train(recipe, tmp_path / "run"))
     size = model.config.image_size
     known = ProceduralScenes(60, size=size)

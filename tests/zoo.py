@@ -122,7 +122,7 @@ def feeds(layout: Layout, style: Style | None, model: Generator) -> dict[str, Te
     """What a file of the model is fed with, found from the layout and the config alone."""
     config = model.config
     found = {"label_map": layout.label_map}
-    if config.use_instances and layout.instance_map is not None:
+    if config.reads_instances and layout.instance_map is not None:
         found["instance_map"] = layout.instance_map
     if config.encoding_rule is not None:
         found["position"] = layout.position(rule=config.encoding_rule)

@@ -55,10 +55,10 @@ def test_photos_are_not_needed(run: Run, scenes: Path) -> None:
 
 
 def test_a_model_with_instances_needs_their_maps(run: Run, scenes: Path) -> None:
-    size = {"image_size": (32, 64), "base_channels": 1}
-    create_model("clade", labels="scenes", use_instances=True, **size).save_pretrained(Path("clade"))  # type: ignore[arg-type]
+    size = {"image_size": (32, 64), "base_channels": 1, "hidden_channels": 4}
+    create_model("spade", labels="scenes", use_instances=True, **size).save_pretrained(Path("edges"))  # type: ignore[arg-type]
     options = ("--images", 1, "--classes", "sky", "--out", "out")
-    command = ("analyze", "modulation", "--model", "clade", "--data", "data", *options)
+    command = ("analyze", "modulation", "--model", "edges", "--data", "data", *options)
     assert run(*command).code == 0
     shutil.rmtree("data/val/instances")
     result = run(*command)

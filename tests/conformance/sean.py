@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.discriminators import MultiScaleDiscriminator
-from segscape.inference import accelerate
+from segscape.inference import accelerate, draw_rectangle, draw_stroke, fill_region
 from segscape.labels import LabelSet
 from segscape.layout import Layout, instance_edges
 from segscape.losses import PerceptualLoss, discriminator_loss, generator_loss
@@ -416,6 +416,28 @@ def style_edits(vector: Vector) -> dict[str, Tensor]:
     return found | {"label_count": torch.tensor(contained), "interp_frames": torch.cat([*map(_marked, frames)])}
 
 
+def label_edits(vector: Vector) -> dict[str, Tensor]:
+    """The maps after each operation of the official editor; to undo is to go back to the layout before."""
+    done = [Layout(vector.inputs["label"][None].long(), LabelSet.numbered(256))]
+    found = {}
+    for number, operation in enumerate(vector.config["ops"]):
+        if operation["op"] == "undo":
+            done.pop()
+        else:
+            done.append(_edited(done[-1], operation))
+        found[f"label.{number}"] = done[-1].label_map[0]
+    return found
+
+
+def _edited(layout: Layout, operation: dict[str, Any]) -> Layout:
+    label = layout.labels.names[operation["label"]]
+    if operation["op"] == "stroke":
+        return draw_stroke(layout, [(x, y) for x, y in operation["points"]], label, operation["size"])
+    if operation["op"] == "rect":
+        return draw_rectangle(layout, tuple(operation["from"]), tuple(operation["drag"][-1]), label)
+    return fill_region(layout, tuple(operation["at"]), label)
+
+
 def _marked(style: Style) -> Tensor:
     assert style.present is not None
     return torch.where(style.present.unsqueeze(2), style.values, -99.0)
@@ -447,6 +469,7 @@ ADAPTERS = _kinds(
         "op_edges": edges,
         "op_preprocess": preprocess,
         "op_meanstyle": mean_style,
+        "op_uilabel": label_edits,
         "op_uistyle": style_edits,
     }
 )

@@ -106,7 +106,7 @@ def test_any_size_and_batch(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [name for name in TINY if name != "spade-light"])  # a width of SPADE
 def test_every_system(name: str, tmp_path: Path) -> None:
     """At one size, as any size costs a trace three times as long; files, where other tests do not write the layers."""
     model = build_settled(name)

@@ -142,6 +142,7 @@ def test_defaults_for_any_number_of_classes(classes: int, width: int) -> None:
         ({"groups": (4, 4, 3, 1, 1, 1, 1)}, r"groups\[2\] \(3\)"),
         ({"groups": (4, 4)}, "need 8 and 7"),
         ({"image_size": (48, 64)}, "is not a multiple of 32"),
+        ({"image_size": (32, 32)}, "leaves the codes a grid of 1x1"),
         ({"widths": (64, 64, 64, 64, 32, 16, 8, 8)}, "where base_channels is 4"),
         ({"modulation": "by-group", "use_instances": True}, "'by-class' only"),
         ({"modulation": "by-group"}, "number of classes"),
@@ -202,6 +203,15 @@ def test_codes_are_those_of_the_class_images() -> None:
     assert same == [True, True, False, True]
     absent = model.encoder.mean.bias.view(4, 8, 1).expand(4, 8, 4).reshape(4, 32)[3]
     torch.testing.assert_close(one.mean.values[0, 3], absent)
+
+
+def test_with_clade_the_discriminator_alone_reads_instances() -> None:
+    bare = Layout(layout().label_map, LABELS)
+    model = small("groupdnet-clade", use_instances=True)
+    assert torch.equal(model(bare), model(layout()))
+    assert model.encode(photo(), bare).mean.kind == "codes"
+    with pytest.raises(LayoutError, match="no instance map"):
+        small(use_instances=True)(bare)
 
 
 def test_reference_photos_have_any_size() -> None:

@@ -1,59 +1,43 @@
-"""What styles are for, learnt in a minute: pictures follow a reference's colours, and one class changes alone."""
+"""What styles are for, learnt in seconds: pictures follow a reference's colours, and one class changes alone."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional as F
 
-from benchmarks.style import MODELS, measure
+from benchmarks.style import measure, reconstructed
 from segscape.data.procedural import ProceduralScenes
-from segscape.data.sample import collate
-from segscape.inference import Pipeline
-from segscape.layout import Layout
-from segscape.models import create_model
-from segscape.models.generator import Generator
+from segscape.data.sample import Sample
 
-LENGTHS = {"sean": (32, 150, 3.0)}
-"""Side of the pictures, steps of training, and how much more the class whose style is changed changes than the rest.
-
-GroupDNet, whose later layers mix classes, needs a longer training than a test has time for: `benchmarks/style.py`."""
-BATCH, TRAIN, HELD_OUT = 8, 96, 30
+SIDE, LEARNT, HELD_OUT = 32, 96, 12
+TINT = 80
+"""Grey levels by which the colours of a class differ between scenes, at most."""
+IMAGES = 540
+NARROW = {"base_channels": 4, "hidden_channels": 8, "encoder_channels": 4, "style_dim": 16}
 
 
-def learnt(name: str, side: int, steps: int) -> Generator:
-    """Trained to draw photos of scenes again from their styles, with nothing but the absolute difference."""
-    torch.manual_seed(0)
-    options = MODELS[name] | {"image_size": (side, side), "upsampling": "normal", "name": name}
-    model = create_model(labels="scenes", **options).train()
-    scenes = ProceduralScenes(TRAIN, size=(side, side))
-    batch = collate([scenes.sample(index) for index in range(TRAIN)], scenes.labels)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.5, 0.99))
-    rng = np.random.default_rng(0)
-    for _ in range(steps):
-        chosen = torch.from_numpy(rng.choice(TRAIN, BATCH, replace=False))
-        layout = Layout(batch.layout.label_map[chosen], scenes.labels)
-        encoded = model.encode(batch.images[chosen], layout)
-        noise = torch.randn(encoded.mean.values.shape) if model.config.variational else None
-        loss = F.l1_loss(model(layout, encoded.draw(noise)), batch.images[chosen])
-        if encoded.log_variance is not None:
-            mean, log_variance = encoded.mean.values, encoded.log_variance
-            loss = loss + 1e-4 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1).mean() / 2
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model.eval()
+def tinted_scenes(count: int, seed: int) -> list[Sample]:
+    """Scenes in which each class has a tint of its own, drawn anew for each scene: what a layout cannot tell."""
+    scenes, rng = ProceduralScenes(count, size=(SIDE, SIDE), seed=seed), np.random.default_rng(seed)
+    found = []
+    for scene in map(scenes.sample, range(count)):
+        tints = rng.uniform(-TINT, TINT, (scenes.labels.num_classes, 3))
+        image = np.clip(scene.image + tints[scene.label_map], 0, 255).astype(np.uint8)
+        found.append(dataclasses.replace(scene, image=image))
+    return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LENGTHS)
-def test_pictures_follow_the_style(name: str) -> None:
-    """Measured on scenes that were not learnt, in the styles of other scenes; see `benchmarks/style.py`."""
-    side, steps, contrast = LENGTHS[name]
-    scenes = ProceduralScenes(HELD_OUT, size=(side, side), seed=7)
-    pipeline = Pipeline(learnt(name, side, steps), "cpu")
-    found = measure(pipeline, [scenes.sample(index) for index in range(HELD_OUT)])
+def test_pictures_of_sean_follow_the_style() -> None:
+    """Measured on scenes that were not learnt, in the styles of other scenes; see `benchmarks/style.py`.
+
+    GroupDNet is left to that script: of a training of this length its codes are still weak (its encoder normalises the
+    colours of each class's image away, but for their signs) and its groups have not yet learnt to stay in their region.
+    """
+    pipeline = reconstructed("sean", tinted_scenes(LEARNT, 0), IMAGES, batch=6, learning_rate=8e-3, **NARROW)
+    found = measure(pipeline, tinted_scenes(HELD_OUT, 7))
     assert found["samples"] > 2, found  # grey levels
     assert found["colours"] > 0.15 and found["colours"] - found["exchanged"] > 0.2, found
-    assert found["inside"] > contrast * found["outside"] and found["inside"] > 3, found
+    assert found["inside"] > 3 * found["outside"] and found["inside"] > 3, found

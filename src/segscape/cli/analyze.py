@@ -66,7 +66,7 @@ def modulation(
     pipeline = Pipeline.from_pretrained(model, device)
     chosen = None if classes is None else _classes(pipeline.labels, classes)
     dataset = open_pairs(data, pipeline.labels, split)
-    if pipeline.model.config.use_instances and dataset.sample(0).instance_map is None:
+    if pipeline.model.config.reads_instances and dataset.sample(0).instance_map is None:
         raise DataError(f"the model needs instance maps and {data} has none: put them into instances, beside labels.")
     count = min(images, len(dataset))
     analysis = analyse_modulation(

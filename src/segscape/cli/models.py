@@ -61,7 +61,7 @@ def _describe(generator: Generator, title: str) -> None:
         "parameters": f"{_count(generator):,}",
         "training size": f"{height}x{width} (height x width)",
         "other sizes": "resized" if config.fixed_size else f"yes, padded to multiples of {config.size_multiple}",
-        "instance maps": "needed" if config.use_instances else "not used",
+        "instance maps": "needed" if config.reads_instances else "not used",
         "styles": _styles(config),
         "labels": f"{config.labels.name}, {config.labels.num_classes} classes",
         "options": ", ".join(f"{name}={value}" for name, value in _own_options(config).items()),

@@ -5,11 +5,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["SHIPPED_MODEL", "OnnxPipeline", "Pipeline", "Reference", "accelerate", "compile_generator", "to_pictures"]
+__all__ = [
+    "SHIPPED_MODEL",
+    "OnnxPipeline",
+    "Pipeline",
+    "Reference",
+    "accelerate",
+    "compile_generator",
+    "draw_rectangle",
+    "draw_stroke",
+    "fill_region",
+    "to_pictures",
+]
 
 if TYPE_CHECKING:
     from segscape.inference.acceleration import accelerate
     from segscape.inference.compilation import compile_generator
+    from segscape.inference.drawing import draw_rectangle, draw_stroke, fill_region
     from segscape.inference.onnx import OnnxPipeline
     from segscape.inference.pipeline import SHIPPED_MODEL, Pipeline, Reference, to_pictures
 else:
@@ -20,6 +32,9 @@ else:
         "Reference": "segscape.inference.pipeline",
         "accelerate": "segscape.inference.acceleration",
         "compile_generator": "segscape.inference.compilation",
+        "draw_rectangle": "segscape.inference.drawing",
+        "draw_stroke": "segscape.inference.drawing",
+        "fill_region": "segscape.inference.drawing",
         "to_pictures": "segscape.inference.pipeline",
     }
 

@@ -49,7 +49,7 @@ class CompiledGenerator(AcceleratedGenerator):
             style = self.network.neutral_style(layout.batch_size)
         inputs = {
             "label_map": layout.label_map,
-            "instance_map": layout.instance_map if config.use_instances else None,
+            "instance_map": layout.instance_map if config.reads_instances else None,
             "position": layout.position(rule=config.encoding_rule) if config.encoding_rule else None,
             "style": None if style is None else style.values,
         }

@@ -122,7 +122,7 @@ def sign(model: Generator, size: Size | None = None) -> Signature:
         raise ConfigError(f"size {_cross(size)} is not a multiple of {config.size_multiple}, as this model needs.")
     reads = {
         "label_map": True,
-        "instance_map": config.use_instances,
+        "instance_map": config.reads_instances,
         "position": config.encoding_rule is not None,
         "style": config.style_kind is not None,
     }

@@ -296,7 +296,7 @@ class Pipeline:
         """
         layout = self._read(label_map, instance_map)
         require_same_classes(layout.labels, self.labels)
-        if self.model.config.use_instances:
+        if self.model.config.reads_instances:
             require_instances(layout.has_instances)
         return layout
 

@@ -58,8 +58,8 @@ class TracedLayout(Layout):
             tokens = 2 * self.at(size) + self.edges(size)[:, 0].long() if edges else self.at(size)
             (height, width), margin = size, side // 2
             padded = F.pad(tokens, (margin, margin, margin, margin), value=self.num_classes * (1 + edges))
-            places = [(row, column) for row in range(side) for column in range(side)]
-            self._windows[key] = [padded[:, i : i + height, j : j + width] for i, j in places]
+            lines = [padded.narrow(1, row, height) for row in range(side)]
+            self._windows[key] = [line.narrow(2, column, width) for line in lines for column in range(side)]
         return self._windows[key]
 
 

@@ -60,6 +60,11 @@ class GeneratorConfig(ModelConfig):
         return False
 
     @property
+    def reads_instances(self) -> bool:
+        """Whether the generator itself needs instance maps, and not just the discriminator."""
+        return self.use_instances
+
+    @property
     def encoding_rule(self) -> PositionRule | None:
         """The rule of the positional encoding that the generator reads; None if it reads none."""
         return None
@@ -204,7 +209,7 @@ class Generator(PretrainedModel):
                 f"the layout has {layout.num_classes} classes ({layout.labels.name}), "
                 f"the model was built for {config.labels.num_classes} ({config.labels.name})."
             )
-        if config.use_instances:
+        if config.reads_instances:
             layout.edges()
         if style is not None:
             self._check_style(layout, style)

@@ -124,6 +124,11 @@ class GroupDNetConfig(GeneratorConfig):
         return True
 
     @property
+    def reads_instances(self) -> bool:
+        """With GroupSPADE only: with CLADE, instance edges go to the discriminator alone."""
+        return self.use_instances and self.norm == "group-spade"
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(height, width) of the codes' grid."""
         return self.image_size[0] // self.size_multiple, self.image_size[1] // self.size_multiple
@@ -172,6 +177,11 @@ class GroupDNetConfig(GeneratorConfig):
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of {self.size_multiple} (upsampling "
                 f"{self.upsampling!r})"
+            )
+        if self.grid == (1, 1):
+            raise ValueError(
+                f"image_size {self.image_size} leaves the codes a grid of 1x1, of which instance norm, in the encoder, "
+                "makes nothing; double a side, or both"
             )
         classes = self.labels.num_classes
         _require_divisible(CODE_CHANNELS * classes, self.stem_groups, "the channels of all codes", "stem_groups")

@@ -101,8 +101,9 @@ def _sum_of_classes(codes: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     table = F.pad(table.view(batch, count, 9 * channels), (0, 0, 0, 1))  # the code outside adds nothing
     own = (count + 1) * torch.arange(batch, device=index.device).view(-1, 1, 1)
     padded = 9 * (F.pad(index, (1, 1, 1, 1), value=count) + own)
-    places = [padded[:, i : i + height, j : j + width] + 3 * i + j for i in range(3) for j in range(3)]
-    rows = torch.stack(places, dim=-1).view(-1, 9)
+    lines = [padded.narrow(1, i, height) for i in range(3)]
+    places = torch.stack([line.narrow(2, j, width) for line in lines for j in range(3)], dim=-1)
+    rows = (places + torch.arange(9, device=index.device)).view(-1, 9)
     sums = F.embedding_bag(rows, table.view(-1, channels), mode="sum")
     return sums.view(batch, height, width, channels).permute(0, 3, 1, 2)
 

@@ -388,6 +388,8 @@ def _check_first_sample(recipe: Recipe, view: TrainingView, generator: Generator
     """Find out before the run begins whether the network can use what the data gives."""
     layout = next(extra_batches(view, 1, 1, torch.device("cpu"))).layout
     generator.check(layout)
+    if generator.config.use_instances:
+        layout.edges()  # the discriminator reads them, even where the generator does not
     start = layout.size[0] * layout.size[1] // generator.config.size_multiple**2
     norms = [layer for layer in generator.modules() if isinstance(layer, _BatchNorm)]
     together = all(isinstance(norm, SynchronizedBatchNorm2d) for norm in norms)

@@ -275,7 +275,7 @@ def _empty_layout(model: Generator, size: Size) -> Layout:
     return Layout(
         label_map,
         config.labels,
-        label_map if config.use_instances else None,
+        label_map if config.reads_instances else None,
         position=torch.zeros(1, 2, *size) if config.encoding_rule else None,
         check=False,
     )
