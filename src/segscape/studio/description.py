@@ -80,7 +80,7 @@ def describe(
         size=config.image_size,
         size_multiple=config.size_multiple,
         fixed_size=config.fixed_size,
-        use_instances=config.use_instances,
+        use_instances=config.reads_instances,
         style=None if config.style_kind is None else StyleInfo(kind=config.style_kind, random=model.random_styles),
         noise=noise,
         labels=LabelsInfo(name=labels.name, unknown=labels.unknown, classes=classes),

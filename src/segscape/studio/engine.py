@@ -302,7 +302,7 @@ def _layout(paintings: Sequence[Painting]) -> Layout:
     """The layouts of all paintings; where the model reads instances, each class is one."""
     model = paintings[0].model
     maps = np.stack([painting.label_map for painting in paintings])
-    instances = maps if model.pipeline.model.config.use_instances else None
+    instances = maps if model.pipeline.model.config.reads_instances else None
     return Layout.from_array(maps, model.labels, instances)
 
 

@@ -31,7 +31,7 @@ def snippet(painting: Painting) -> str:
 
 def _arguments(painting: Painting, has_style: bool) -> list[str]:
     arguments = ["'layout.png'"]
-    if painting.model.pipeline.model.config.use_instances:
+    if painting.model.pipeline.model.config.reads_instances:
         arguments.append("instance_maps='layout.png'")
     if painting.size is not None:
         arguments.append(f"size={tuple(painting.size)}")

@@ -157,7 +157,7 @@ def measure(
     config, device = model.config, torch.device(device)
     size = config.image_size if size is None else size
     model = model.to(device).eval()
-    layout = regions(config.labels, size, instances=config.use_instances, count=batch_size).to(device)
+    layout = regions(config.labels, size, instances=config.reads_instances, count=batch_size).to(device)
     forward = partial(_forward, model)
     with thread_count(threads) as used:
         for _ in range(warmup):
