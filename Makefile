@@ -3,8 +3,7 @@
 PYTHON ?= python3
 # The torch to install where .venv has none yet, for example TORCH='torch==2.13.0 --index-url ...' for one CUDA version.
 TORCH ?= torch==2.13.0
-# One more than the two cores of the smallest machine: tests of processes, pages and servers wait much of their time.
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
