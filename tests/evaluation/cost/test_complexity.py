@@ -74,11 +74,12 @@ def test_every_system_is_counted(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "base_channels", "paper"),
-    [("ade20k", 8, 58.015), ("coco-stuff", 8, 67.988), ("cityscapes", 32, 132.919)],
+    ("dataset", "base_channels", "parameters", "paper"),
+    [("ade20k", 8, 7_505_851, 58.015), ("coco-stuff", 8, 8_228_155, 67.988), ("cityscapes", 32, 30_218_467, 132.919)],
 )
-def test_spade_light(dataset: str, base_channels: int, paper: float) -> None:
-    assert round(counted("spade-light", dataset, base_channels).total.paper_macs / 1e9, 3) == paper
+def test_spade_light(dataset: str, base_channels: int, parameters: int, paper: float) -> None:
+    total = counted("spade-light", dataset, base_channels).total
+    assert total.parameters == parameters and round(total.paper_macs / 1e9, 3) == paper
 
 
 @pytest.mark.parametrize(
