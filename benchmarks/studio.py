@@ -31,6 +31,9 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""The browser that is installed, or None."""
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 STROKES = 40
 PAGES = 5
 CLIENTS = 64
@@ -98,12 +101,11 @@ def measure_page(address: str, count: int) -> dict[str, float]:
         from playwright.sync_api import sync_playwright
     except ImportError:
         return {}
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
+    if CHROMIUM is None:
         return {}
     times = []
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for _ in range(count):
             page = browser.new_context().new_page()
             start = time.perf_counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +17,12 @@ import torch
 import uvicorn
 from PIL import Image
 
+from benchmarks.studio import CHROMIUM, FLAGS
 from segscape.models import load_model
 from segscape.studio.engine import load_engine
 from segscape.studio.server import create_studio, listen
 from tests.studio.studio_requests import CAMVID, save_models
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 EXPECTED = "the server responded with a status of"  # what Chromium says of the refusals that some tests are about
 MARGIN = 8  # pixels around the layout when it fits the canvas
 

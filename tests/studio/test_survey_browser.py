@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import io
-import shutil
-import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
-from segscape.studio.server import listen
 from segscape.studio.study import Study
 from segscape.studio.survey import create_app
 from segscape.studio.votes import Votes
 from tests.studio.conftest import COLOURS
+from tests.studio.studio_page import browser, needs_chromium, serving
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+__all__ = ["browser"]
+pytestmark = needs_chromium
+
 REFUSED = "status of 418"  # what one test answers on purpose
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-playwright = pytest.importorskip("playwright.sync_api", reason="drives the browser: pip install playwright")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def address(study: Study) -> Iterator[str]:
     """Where the study is served from a thread."""
-    server = uvicorn.Server(uvicorn.Config(create_app(study.folder), log_level="warning"))
-    with listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(30)
+    with serving(create_app(study.folder)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -88,10 +88,8 @@ def stored_styles(model: Generator) -> Tensor | None:
 def _description(model: Generator, name: str, exported: Export, styles: int) -> dict[str, object]:
     """What `/api/models` would say, what the file reads, and how many styles are stored."""
     signature = exported.signature.model_dump(mode="json", include={"inputs", "position_rule", "style_shape"})
-    described = describe(model, "model", name, unseen=unseen_classes(model)).model_dump(
-        mode="json"
-    )  # noise is left out
-    return {**described, **signature, "stored_styles": styles}
+    described = describe(model, "model", name, unseen=unseen_classes(model))  # an exported model adds no noise
+    return {**described.model_dump(mode="json"), **signature, "stored_styles": styles}
 
 
 def _copy(source: Traversable, target: Path) -> None:
