@@ -3,15 +3,16 @@
 The budget is a number of images shown, the same for all, at one size and batch, with the same perceptual features and,
 where a system has none of its own, the same discriminator. Widths are cut so that a CPU can do it: the costs beside the
 scores are those of the networks that were trained. Runs stay in the folder `--out`, and what is finished there is not
-done again, so a table can be filled over several calls; an interrupted run is resumed. `--curves FILE.png` draws the
-generators' losses, `--pictures FILE.png` what each system makes of our example layouts. `--quick` is short and only
-shows that the script works.
+done again, so a table can be filled over several calls; an interrupted run is resumed. Each holds a `report.json`, so
+`segscape table OUT/*/report.json` writes the table in other forms. Fidelity and agreement take the style from the photo
+of the layout, where a model takes one; diversity draws it. `--curves FILE.png` draws the generators' losses,
+`--pictures FILE.png` what each system makes of our example layouts. `--quick` is short and only shows that the script
+works.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,11 +26,15 @@ from segscape.evaluation.agreement.mapping import ClassMapping
 from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
 from segscape.evaluation.cost.complexity import count
 from segscape.evaluation.cost.timing import machine, measure, thread_count
-from segscape.evaluation.evaluate import Judge, evaluate
+from segscape.evaluation.diversity.lpips import lite0_distance
+from segscape.evaluation.evaluate import DiversityPlan, Judge, evaluate
 from segscape.evaluation.fidelity.extractors import open_extractor
 from segscape.evaluation.fidelity.reference import open_reference
 from segscape.evaluation.plotting import new_figure, save_figure
 from segscape.evaluation.protocol import PROTOCOLS
+from segscape.evaluation.report.report import REPORT_FILE, Report
+from segscape.evaluation.report.table import score_table
+from segscape.evaluation.score import Score
 from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
 from segscape.inference import Pipeline
 from segscape.inference.sheets import paste_grid
@@ -41,6 +46,13 @@ from segscape.training.recipe import parse_recipe
 from segscape.training.report import read_curves
 
 PROTOCOL: Final = PROTOCOLS["clade"]
+FREELY: Final = PROTOCOLS["product"]  # styles from the prior
+PLAN: Final = DiversityPlan(lite0_distance(torch.device("cpu")), layouts=10, pictures=4)
+METRICS: Final = (
+    *("FD-EfficientNetLite0", "mIoU", "accuracy"),
+    *(f"{what} (PD-EfficientNetLite0)" for what in ("diversity", "mCSD", "mOCD")),
+    *("Parameters", "MACs", "Run time", "Peak memory"),
+)
 SIZE: Final = (96, 128)
 CAMVID: Final = LABEL_SETS["camvid"]
 EXAMPLES: Final = Path(__file__).parents[1] / "examples" / "layouts"
@@ -110,15 +122,19 @@ def main() -> None:
     print(f"{images} images shown, batch {options.batch}, {SIZE[0]}x{SIZE[1]}; {PROTOCOL.describe(SIZE)}")
     with thread_count(options.threads):
         runs = {name: _trained(name, options.data, options.out, images, options.batch) for name in names}
-        rows = [_bounds(options.data, options.out)] + [_row(name, run, options.data) for name, run in runs.items()]
-    _print(rows)
+        reports = [_bounds(options.data, options.out)]
+        reports += [_report(name, run, options.data) for name, run in runs.items()]
+    known = {score.name for report in reports for score in report.scores}
+    table = score_table([(report.title, report) for report in reports], [name for name in METRICS if name in known])
+    print(table.to_text(), end="\n\n")
+    for name, run in runs.items():
+        print(f"{name}: {_losses(run)}")
     if options.curves:
         _draw_curves(runs, options.curves)
     if options.pictures:
         _draw_pictures(runs, options.pictures)
     if options.json:
-        content = {"machine": machine(), "images": images, "protocol": PROTOCOL.describe(SIZE), "rows": rows}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+        options.json.write_text(table.to_json() + "\n")
 
 
 def _trained(name: str, data: Path, out: Path, images: int, batch: int) -> Path:
@@ -160,84 +176,62 @@ def _last_line(path: Path) -> str:
     return path.read_text().rstrip().rpartition("\n")[2] if path.is_file() else ""
 
 
-def _row(name: str, run: Path, data: Path) -> dict[str, Any]:
+def _report(name: str, run: Path, data: Path) -> Report:
     """What a system scores and costs; kept beside its run."""
-    kept = run / "table1.json"
-    if kept.is_file():
-        return dict(json.loads(kept.read_text()))
-    pipeline = Pipeline.from_pretrained(run / "model", device="cpu")
-    complexity, timing = count(pipeline.model), measure(pipeline.model, threads=1, repetitions=5)
-    losses = read_curves(run / "metrics.jsonl")
-    row = {
-        "model": name,
-        **_scores(ModelPictures(pipeline, PROTOCOL, name), data, run),
-        "parameters_m": complexity.total.parameters / 1e6,
-        "macs_g": complexity.total.macs / 1e9,
-        "milliseconds": 1e3 * timing.total.median,
-        **{f"{loss}_{place}": _mean(losses[f"generator/{loss}"], first)
-           for loss in ("feature_matching", "perceptual") for place, first in (("first", True), ("last", False))},
-    }  # fmt: skip
-    kept.write_text(json.dumps(row, indent=1) + "\n")
-    return row
+    kept = run / REPORT_FILE
+    if not kept.is_file():
+        pipeline = Pipeline.from_pretrained(run / "model", device="cpu")
+        cost = [*count(pipeline.model).scores(), *measure(pipeline.model, threads=1, repetitions=5).scores()]
+        drawn = ModelPictures(pipeline, FREELY, name)
+        further = _evaluate(drawn, data, protocol=FREELY, diversity=PLAN).scores if drawn.multimodal else ()
+        report = _score(ModelPictures(pipeline, PROTOCOL, name), data, run.parent, further=[*further, *cost])
+        report.save(kept)
+    return Report.load(kept)
 
 
-def _mean(curve: Sequence[tuple[int, float]], first: bool) -> float:
-    """Of the first or last tenth of a curve."""
-    share = max(1, len(curve) // 10)
-    return float(np.mean([value for _, value in (curve[:share] if first else curve[-share:])]))
-
-
-def _bounds(data: Path, out: Path) -> dict[str, Any]:
+def _bounds(data: Path, out: Path) -> Report:
     """The real photographs, as if a system had made them."""
-    kept = out / "real.json"
-    if kept.is_file():
-        return dict(json.loads(kept.read_text()))
-    dataset = open_pairs(data, CAMVID, "val")
-    real = FolderPictures(data / "val" / "images", dataset.names, SIZE)
-    row = {"model": "real photographs", **_scores(real, data, out)}
-    kept.write_text(json.dumps(row, indent=1) + "\n")
-    return row
+    kept = out / "real" / REPORT_FILE
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        dataset = open_pairs(data, CAMVID, "val")
+        real = FolderPictures(data / "val" / "images", dataset.names, SIZE)
+        real.title = "real photographs"
+        _score(real, data, out).save(kept)
+    return Report.load(kept)
 
 
-def _scores(source: PictureSource, data: Path, cache: Path) -> dict[str, float]:
-    labels = CAMVID
-    dataset, segmenter = open_pairs(data, labels, "val"), open_segmenter(default_segmenter(labels), "cpu")
-    found = evaluate(
+def _score(source: PictureSource, data: Path, cache: Path, further: Sequence[Score] = ()) -> Report:
+    """Fidelity and agreement."""
+    segmenter = open_segmenter(default_segmenter(CAMVID), "cpu")
+    return _evaluate(
         source,
-        dataset,
+        data,
         protocol=PROTOCOL,
-        size=SIZE,
-        reference=open_reference(PROTOCOL.reference, data, labels),
+        reference=open_reference(PROTOCOL.reference, data, CAMVID),
         extractor=open_extractor("efficientnet-lite0", None, torch.device("cpu")),
-        judge=Judge(segmenter, ClassMapping.by_name(segmenter.classes, labels)),
-        machine=machine(),
+        judge=Judge(segmenter, ClassMapping.by_name(segmenter.classes, CAMVID)),
+        further=further,
         cache=cache,
     )
+
+
+def _evaluate(source: PictureSource, data: Path, **how: Any) -> Report:
+    found = evaluate(source, open_pairs(data, CAMVID, "val"), size=SIZE, machine=machine(), **how)
     assert found is not None  # one process
-    wanted = {"FD-EfficientNetLite0": "fd", "mIoU": "miou", "accuracy": "accuracy"}
-    return {wanted[score.name]: score.value for score in found.report.scores if score.name in wanted}
+    return found.report
 
 
-def _print(rows: Sequence[dict[str, Any]]) -> None:
-    heads = ("model", "fd", "miou", "accuracy", "parameters_m", "macs_g", "milliseconds")
-    heads += ("feature_matching_first", "feature_matching_last", "perceptual_first", "perceptual_last")
-    shown = (
-        "model",
-        "FD-Lite0",
-        "mIoU %",
-        "accuracy %",
-        "params M",
-        "MACs G",
-        "ms",
-        "FM first",
-        "last",
-        "perc. first",
-        "last",
-    )
-    print("".join(f"{head:>12}" if place else f"{head:<18}" for place, head in enumerate(shown)))
-    for row in rows:
-        cells = [f"{row[head]:>12.3f}" if head in row else f"{'-':>12}" for head in heads[1:]]
-        print(f"{row['model']:<18}{''.join(cells)}")
+def _losses(run: Path) -> str:
+    """What the losses fell by: their means over the first and the last tenth of the run."""
+    curves = read_curves(run / "metrics.jsonl")
+    falls = []
+    for loss in ("perceptual", "feature_matching", "attention"):
+        if curve := curves.get(f"generator/{loss}"):
+            share = max(1, len(curve) // 10)
+            first, last = (np.mean([value for _, value in part]) for part in (curve[:share], curve[-share:]))
+            falls.append(f"{loss.replace('_', ' ')} {first:.2f} -> {last:.2f}")
+    return ", ".join(falls)
 
 
 def _draw_curves(runs: dict[str, Path], path: Path) -> None:
