@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import locale
+import sys
+from collections.abc import Iterator
+
 import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture
+def ascii_locale() -> Iterator[None]:
+    """A machine on which text files are ASCII unless their encoding is named."""
+    if sys.flags.utf8_mode:
+        pytest.skip("Python's UTF-8 mode overrides the locale")
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)

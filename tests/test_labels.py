@@ -95,6 +95,19 @@ def test_json_round_trip(tmp_path, name):
     assert LabelSet.load(path) == label_set(path) == label_set(name) == LABEL_SETS[name]
 
 
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "set.json"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("segscape.files.Path.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        LABEL_SETS["camvid"].save(path)
+    assert path.read_text() == "old"
+
+
 def test_label_set_lists_the_known_ones():
     with pytest.raises(LabelMapError, match=r"unknown label set 'camvit'; known are ade20k, .*, camvid, .*, scenes"):
         label_set("camvit")

@@ -6,6 +6,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 UNFINISHED = ".*.part"
 """The names of files that are being written, as a pattern."""
@@ -34,6 +38,16 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
             _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically: UTF-8 with Unix line ends, whatever machine this is."""
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write a picture atomically as PNG, whatever the suffix of the path."""
+    write_atomically(path, lambda part: image.save(part, format="PNG"))
 
 
 def remove_unfinished(folder: Path) -> list[Path]:

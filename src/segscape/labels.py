@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segscape.errors import LabelMapError
+from segscape.files import write_text
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -218,8 +219,8 @@ class LabelSet(BaseModel):
             raise LabelMapError(f"{path}: cannot read this label set ({error.strerror or error})") from None
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON, to be edited by hand or read by :meth:`load`."""
-        Path(path).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        """Write the set as JSON, to be edited by hand or read by :meth:`load`; the file appears whole or not at all."""
+        write_text(Path(path), self.model_dump_json(indent=2) + "\n")
 
     def _describe_indices(self, label_map: NDArray[Any]) -> tuple[str, str]:
         """What is wrong with indices, as a sentence, and its kind as one word."""

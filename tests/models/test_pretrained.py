@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segscape.errors import CheckpointError, ConfigError
-from segscape.labels import LABEL_SETS
+from segscape.labels import LABEL_SETS, LabelClass, LabelSet
 from segscape.layout import Layout
 from segscape.models import create_model, load_model
 from segscape.models.spade import SPADEGenerator
@@ -72,6 +72,14 @@ def test_files(folder: Path) -> None:
     assert config["format"] == 1 and config["config"]["model"] == "clade-icpe"
     assert config["config"]["labels"]["classes"][0]["name"] == LABEL_SETS["camvid"].names[0]
     assert "load_model" in (folder / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("ascii_locale")
+def test_names_of_classes_in_any_script_on_every_machine(tmp_path: Path) -> None:
+    grass = LabelClass(name="草", color=(0, 255, 0))
+    small(labels=LabelSet(name="wiese", classes=(grass,))).save_pretrained(tmp_path)
+    assert load_model(tmp_path).config.labels.names == ("草",)
+    assert "| 草 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_existing_card_is_kept_unless_another_is_given(folder: Path) -> None:

@@ -46,6 +46,13 @@ def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
     assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
 
 
+@pytest.mark.usefixtures("ascii_locale")
+def test_a_recipe_is_utf_8_on_every_machine(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("# Straßen\n" + yaml.safe_dump(MINIMAL), encoding="utf-8")
+    assert load_recipe(path).images == 100
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -58,6 +58,12 @@ def test_report_names_the_best_model_and_may_lie_elsewhere(run: Path, tmp_path: 
     assert "(../street run/samples/0000000200.png)" in text
 
 
+@pytest.mark.usefixtures("ascii_locale")
+def test_a_run_of_any_name_on_every_machine(run: Path) -> None:
+    run = run.rename(run.with_name("straße"))
+    assert write_report(run).read_text(encoding="utf-8").startswith("# straße\n")
+
+
 def test_half_a_line_and_values_that_are_not_finite_do_not_matter(run: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"images": 400, "generator/gan": NaN, "discriminator/real": 0.25}\n{"images": 500, "gener')

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from segscape.errors import CheckpointError, ConfigError, HubError
-from segscape.files import write_atomically
+from segscape.files import write_atomically, write_text
 from segscape.models.card import SAMPLES_FILE, with_license
 
 PUBLISHED_FILES = ("config.json", "model.safetensors", "README.md", SAMPLES_FILE)
@@ -75,10 +75,9 @@ class PretrainedModel(nn.Module):
         state = {key: _stored(value, half) for key, value in self.state_dict().items()}
         write_atomically(folder / "model.safetensors", lambda path: save_file(state, path))
         text = json.dumps({"format": FORMAT, "config": self.config.model_dump(mode="json")}, indent=1)
-        write_atomically(folder / "config.json", lambda path: path.write_text(text + "\n"))
+        write_text(folder / "config.json", text + "\n")
         if card is not None or not (folder / "README.md").exists():
-            content = card or self.card()
-            write_atomically(folder / "README.md", lambda path: path.write_text(content))
+            write_text(folder / "README.md", card or self.card())
 
     def card(self) -> str:
         """The text of the model card, as far as the model itself knows it."""
@@ -173,8 +172,8 @@ def push_folder(
             if (folder / file).is_file():
                 shutil.copyfile(folder / file, chosen / file)
         if license is not None and (chosen / "README.md").is_file():
-            card = with_license((chosen / "README.md").read_text(), license)
-            (chosen / "README.md").write_text(card)
+            card = with_license((chosen / "README.md").read_text(encoding="utf-8"), license)
+            write_text(chosen / "README.md", card)
         try:
             api = HfApi(token=token)
             api.create_repo(repo_id, private=private, exist_ok=True)
@@ -212,7 +211,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no config.json, so it is not a saved Segscape model.")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         version, options = content["format"], content["config"]
         options["model"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):

@@ -20,7 +20,7 @@ from segscape.discriminators import Discriminator
 from segscape.errors import CheckpointError, RecipeError
 from segscape.evaluation.processes import Processes
 from segscape.features import EfficientNetLite0Features, VGG19Features
-from segscape.files import remove_unfinished, write_atomically
+from segscape.files import remove_unfinished, write_text
 from segscape.labels import LabelSet
 from segscape.losses import LITE0_WEIGHTS, PerceptualLoss
 from segscape.models.generator import Generator
@@ -352,7 +352,7 @@ def _prepare_folder(run: Path, recipe: Recipe, resume: bool) -> None:
         raise RecipeError(f"{run} holds a run already; go on with --resume, or choose another folder with --out.")
     run.mkdir(parents=True, exist_ok=True)
     remove_unfinished(run)
-    write_atomically(path, lambda temporary: temporary.write_text(recipe.to_yaml()))
+    write_text(path, recipe.to_yaml())
 
 
 def _require_same_recipe(path: Path, recipe: Recipe) -> Recipe:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from segscape.files import write_atomically
+from segscape.files import write_text
 from segscape.models.card import SAMPLES_FILE, TrainingFacts, model_card
 from segscape.models.generator import Generator
 from segscape.training.recipe import Recipe
@@ -30,7 +29,7 @@ def write_cards(run: Path, generator: Generator, recipe: Recipe, images: int) ->
     """
     numbers = {"model": images}
     if (run / "best" / "score.json").is_file():
-        numbers["best"] = int(json.loads((run / "best" / "score.json").read_text())["images"])
+        numbers["best"] = int(json.loads((run / "best" / "score.json").read_text(encoding="utf-8"))["images"])
     for name, number in numbers.items():
         grid = run / "samples" / f"{number:010d}.png"
         (run / name / SAMPLES_FILE).unlink(missing_ok=True)
@@ -39,12 +38,7 @@ def write_cards(run: Path, generator: Generator, recipe: Recipe, images: int) ->
         metrics = metrics_after(run, number)
         scores = {title: value for title, value in metrics.items() if title.startswith("validation/")}
         facts = TrainingFacts(number, shareable_recipe(recipe), scores or metrics, grid.is_file())
-        card = model_card(generator, facts)
-        write_atomically(run / name / "README.md", partial(_write, card))
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text)
+        write_text(run / name / "README.md", model_card(generator, facts))
 
 
 def shareable_recipe(recipe: Recipe) -> str:

@@ -426,7 +426,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         found = "is a folder" if file.is_dir() else "does not exist"
         raise RecipeError(f"the recipe {file} {found}; give a YAML file such as recipes/quickstart.yaml.")
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f" (line {line + 1})" if line is not None else ""

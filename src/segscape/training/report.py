@@ -11,7 +11,7 @@ from typing import Any
 
 from segscape.errors import RecipeError
 from segscape.evaluation.plotting import INK, new_figure, save_figure
-from segscape.files import write_atomically
+from segscape.files import write_text
 from segscape.training.recipe import load_recipe
 from segscape.training.tracking import read_metrics
 
@@ -42,7 +42,7 @@ def write_report(run: Path, folder: Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [draw_curves(group, members, folder) for group, members in _groups(curves)]
     text = "\n".join(_sections(run, folder, curves, pictures))
-    write_atomically(folder / "report.md", lambda path: path.write_text(text))
+    write_text(folder / "report.md", text)
     return folder / "report.md"
 
 
@@ -106,7 +106,7 @@ def _best(run: Path) -> Iterator[str]:
     """The best model by validation, if the run has one."""
     path = run / "best" / "score.json"
     if path.is_file():
-        score: dict[str, Any] = json.loads(path.read_text())
+        score: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         yield (
             f"Best model by {score['metric']}: {score['value']:.4g} after {score['images']:,} images, in `best/` "
             f"({score['protocol']}).\n"

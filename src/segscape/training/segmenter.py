@@ -22,7 +22,7 @@ from segscape.errors import ConfigError, DataError, TrainingError
 from segscape.evaluation.agreement.mapping import ClassMapping
 from segscape.evaluation.agreement.segmenters import UNetSegmenter, agreement_on_photographs
 from segscape.evaluation.agreement.unet import EncoderName, UNet, UNetConfig
-from segscape.files import write_atomically
+from segscape.files import write_text
 from segscape.labels import LabelSet
 from segscape.layout import Size
 from segscape.training.tracking import Tracker
@@ -274,5 +274,4 @@ def _write_scores(run: Path, val: Dataset, size: Size, device: str | torch.devic
         "size": size,
         "segmenter": segmenter.description,
     }
-    text = json.dumps(scores, indent=1) + "\n"
-    write_atomically(run / "scores.json", lambda path: path.write_text(text))
+    write_text(run / "scores.json", json.dumps(scores, indent=1) + "\n")

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segscape.data.sample import Batch, image_array
-from segscape.files import write_atomically
+from segscape.files import write_png, write_text
 from segscape.training.boards import Board
 
 IN_THE_BAR = 4
@@ -64,8 +64,7 @@ class Tracker:
             self._rewrite([line for line in read_metrics(self.metrics) if line["images"] <= images])
 
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_atomically(self.metrics, lambda temporary: temporary.write_text(text))
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
 
     def update(self, images: int, step_images: int, values: Mapping[str, float | Tensor]) -> None:
         """Count a step of `step_images` images that ended at `images`, with its losses and rates; none if left out."""
@@ -91,7 +90,7 @@ class Tracker:
         """Add a line to `metrics.jsonl`; a full disk costs the line and not the run."""
         size = self.metrics.stat().st_size if self.metrics.exists() else 0
         try:
-            with self.metrics.open("a") as file:
+            with self.metrics.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line)
         except OSError as error:
             self.message(f"warning: a line of {self.metrics} is lost ({error.strerror}).")
@@ -126,7 +125,7 @@ class Tracker:
             return
         path = self.folder / "samples" / f"{images:010d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, format="PNG"))
+        write_png(path, Image.fromarray(picture))
         self._show(lambda board: board.picture("samples", picture, images))
 
     def message(self, text: str) -> None:
@@ -152,7 +151,7 @@ class Tracker:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl` that are whole; a killed run may leave half of one."""
     lines = []
-    for text in path.read_text(errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError):
             lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and "images" in line]

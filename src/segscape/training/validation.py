@@ -23,7 +23,7 @@ from segscape.evaluation.processes import Processes
 from segscape.evaluation.protocol import find_protocol
 from segscape.evaluation.score import Score
 from segscape.evaluation.sources import ModelPictures
-from segscape.files import write_atomically
+from segscape.files import write_text
 from segscape.inference import Pipeline
 from segscape.labels import LabelSet
 from segscape.layout import Size
@@ -133,7 +133,7 @@ class Validation:
         if self.processes.first:
             generator.save_pretrained(self.folder)
             content = {"images": images, "metric": score.name, "value": score.value, "protocol": score.protocol}
-            write_atomically(self.folder / "score.json", lambda path: path.write_text(json.dumps(content, indent=1)))
+            write_text(self.folder / "score.json", json.dumps(content, indent=1))
 
     @cached_property
     def _photographs(self) -> FeatureStatistics:
