@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segscape.data import FolderDataset
-from segscape.data.folder import files_by_name
+from segscape.data.folder import files_by_name, stored_size
 from segscape.errors import DataError
 from segscape.labels import LabelSet
 
@@ -109,6 +109,14 @@ def test_sizes_are_compared_again_when_a_sample_is_read(folders: tuple[Path, Pat
     write_png(images / "b.png", size=(6, 9), channels=3)
     with pytest.raises(DataError, match=r"images/b\.png is 6x9, but its label map is 6x8"):
         dataset.sample(1)
+
+
+def test_a_size_that_pillow_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_png(tmp_path / "huge.png", size=(6, 8))
+    assert stored_size(tmp_path / "huge.png") == (6, 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6 * 8 // 2 - 1)
+    with pytest.raises(DataError, match=r"huge\.png is not a readable image"):
+        stored_size(tmp_path / "huge.png")
 
 
 def test_files_by_name_lists_pictures(folders: tuple[Path, Path]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from segscape.errors import EvaluationError, SegscapeError
+from segscape.errors import DataError, EvaluationError, SegscapeError
 from segscape.studio.application import SMALL_BODY as BODY_LIMIT
 from segscape.studio.server import serve
 from segscape.studio.study import Study
@@ -257,6 +257,13 @@ def test_a_study_without_pictures_is_refused(study: Study) -> None:
         create_app(study.folder)
     with pytest.raises(EvaluationError, match="holds no study"):
         create_app(study.folder / "pictures")
+
+
+def test_a_damaged_picture_is_named(study: Study) -> None:
+    damaged = study.picture("a", study.plan.items[0])
+    damaged.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{damaged} is not a readable image"):
+        create_app(study.folder)
 
 
 def test_a_taken_port_is_refused(client: TestClient) -> None:

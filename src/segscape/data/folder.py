@@ -178,7 +178,7 @@ def stored_size(path: Path) -> tuple[int, int]:
             return height, width
         with Image.open(path) as image:
             return image.height, image.width
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not a readable image or array: replace the file or remove it.") from error
 
 

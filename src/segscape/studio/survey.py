@@ -17,9 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from segscape.data.folder import stored_size
 from segscape.errors import EvaluationError
 from segscape.extras import require
 from segscape.studio.application import new_app
@@ -154,7 +154,7 @@ class _Survey:
         self.votes = Votes(study.votes_path)
         self.items = study.plan.items
         self.numbers = {name: number for number, name in enumerate(self.items)}
-        self.sizes = [_stored_size(study.picture("a", item)) for item in self.items]
+        self.sizes = [stored_size(study.picture("a", item)) for item in self.items]
         self.files = {self._address(kind, item): study.picture(kind, item) for kind in KINDS for item in self.items}
 
     def session(self, rater: RaterName) -> Session:
@@ -240,8 +240,3 @@ def _explained() -> Iterator[None]:
 
 def _other(side: Side) -> Side:
     return "b" if side == "a" else "a"
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.height, picture.width
