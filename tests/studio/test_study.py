@@ -163,6 +163,19 @@ def test_files_of_two_sizes_need_a_size(pictures: Path, request_of_six: StudyReq
     out.mkdir()
     with pytest.raises(EvaluationError, match="are 24x36 and 48x72: say with --size"):
         prepare_study(out, request_of_six)
+    assert prepare_study(out, replace(request_of_six, size=SIZE)).missing() == []  # as the message says
+
+
+@pytest.mark.parametrize("gone", ["a", "b", "data"])
+def test_what_has_gone_since_the_study_was_made_is_named(
+    pictures: Path, request_of_six: StudyRequest, study: Study, gone: str
+) -> None:
+    item = study.plan.items[0]
+    study.picture("b", item).unlink()
+    for path in pictures.glob(f"{gone}/**/{item}.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=rf"shows {item}, which is no longer in {pictures / gone}: put it back"):
+        prepare_study(study.folder, request_of_six)
 
 
 def test_models_of_two_sizes_need_a_size(pictures: Path) -> None:

@@ -15,12 +15,12 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from segscape.data.folder import FileDataset, files_by_name
+from segscape.data.folder import FileDataset, files_by_name, stored_size
 from segscape.data.open import open_pairs
 from segscape.errors import DataError, EvaluationError
+from segscape.evaluation.fidelity.reference import read_resized
 from segscape.files import write_atomically
 from segscape.inference import Pipeline
-from segscape.label_files import read_image
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models.generator import as_label_set
@@ -200,15 +200,10 @@ class _FolderSource:
         return item in self.files
 
     def size(self, item: str) -> Size | None:
-        height, width = read_image(self.files[item]).shape[:2]
-        return height, width
+        return stored_size(self.files[item])
 
     def picture(self, item: str, layout: Layout, size: Size, seed: int) -> Image.Image:
-        picture = Image.fromarray(read_image(self.files[item]))
-        height, width = size
-        if picture.size == (width, height):
-            return picture
-        return picture.resize((width, height), Image.Resampling.BICUBIC)
+        return Image.fromarray(read_resized(self.files[item], size))
 
 
 _Source = _ModelSource | _FolderSource
@@ -243,6 +238,10 @@ def _plan(request: StudyRequest, dataset: FileDataset, sources: Sequence[_Source
             f"and B, fewer than --items {request.items}: ask for fewer (a picture has the name of its label map)."
         )
     items = random.Random(f"items {request.seed}").sample(usable, request.items)
+    size = _one_size(request.size, sources)
+    if size is None:
+        for item in items:
+            _file_size(item, sources)  # what it refuses needs --size, which cannot change once the plan is written
     return StudyPlan(
         a=_identify(request.a),
         b=_identify(request.b),
@@ -250,7 +249,7 @@ def _plan(request: StudyRequest, dataset: FileDataset, sources: Sequence[_Source
         data=str(Path(str(request.data)).resolve()),
         split=request.split,
         seed=request.seed,
-        size=_one_size(request.size, sources),
+        size=size,
         items=tuple(items),
     )
 
@@ -272,20 +271,29 @@ def _one_size(wanted: Size | None, sources: Sequence[_Source]) -> Size | None:
 
 
 def _draw(study: Study, item: str, dataset: FileDataset, sources: Sequence[_Source]) -> None:
-    """Write what is missing of one item."""
+    """Write what is missing of one item; raises DataError if its layout or a picture to copy is not there any more."""
+    plan = study.plan
+    there = [item in dataset.names, *(source.has(item) for source in sources)]
+    gone = [place for place, found in zip((plan.data, plan.a, plan.b), there, strict=True) if not found]
+    if gone:
+        raise DataError(
+            f"{study.folder} shows {item}, which is no longer in {' and '.join(gone)}: put it back, or choose another "
+            "--out."
+        )
     index = dataset.names.index(item)
     sample = dataset.sample(index)
     layout = Layout.from_array(sample.label_map, dataset.labels, sample.instance_map)
-    size = study.plan.size or _file_size(item, sources)
+    size = plan.size or _file_size(item, sources)
     for side, source in zip(SIDES, sources, strict=True):
         path = study.picture(side, item)
         if not path.is_file():
-            _write(path, source.picture(item, layout, size, study.plan.seed + index))
+            _write(path, source.picture(item, layout, size, plan.seed + index))
     label_map = layout.resize(size).label_map[0].numpy()
     _write(study.picture("layouts", item), Image.fromarray(np.ascontiguousarray(dataset.labels.colorize(label_map))))
 
 
 def _file_size(item: str, sources: Sequence[_Source]) -> Size:
+    """The size of the files of an item; raises EvaluationError if they have several."""
     sizes = {size for source in sources if (size := source.size(item)) is not None}
     if len(sizes) != 1:
         found = " and ".join(sorted(f"{height}x{width}" for height, width in sizes))
