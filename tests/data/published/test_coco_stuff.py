@@ -86,6 +86,39 @@ def test_wrong_annotations_are_named(root: Path) -> None:
         write_instance_maps(root, "train")
 
 
+def test_maps_that_are_not_whole_do_not_break_the_dataset(root: Path) -> None:
+    photo(root / "train2017" / "000000000010.jpg", (20, 30))
+    ids(root / "stuffthingmaps" / "train2017" / "000000000010.png", np.zeros((20, 30)))
+    path = annotate(root, [{"segmentation": rectangle(5, 10, 15, 15)}])
+    with pytest.raises(DataError, match=r"has no image 000000000010"):  # the first has been drawn by then
+        write_instance_maps(root, "train")
+    assert len(COCOStuff(root, "train")) == 2 and COCOStuff(root, "train").sample(0).instance_map is None
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "images": [*content["images"], {"id": 10, "height": 20, "width": 30}]}))
+    (root / "train_inst").mkdir()  # as an earlier version left it
+    write_instance_maps(root, "train")
+    assert COCOStuff(root, "train").sample(1).instance_map is not None
+    assert not list(root.glob(".*"))
+
+
+def test_maps_go_where_a_link_points(root: Path) -> None:
+    annotate(root, [])
+    (root / "elsewhere").mkdir()
+    (root / "train_inst").symlink_to("elsewhere")
+    write_instance_maps(root, "train")
+    assert [path.name for path in (root / "elsewhere").iterdir()] == ["000000000009.png"]
+    assert (root / "train_inst").is_symlink()
+
+
+def test_no_label_maps_to_draw_on(root: Path) -> None:
+    annotate(root, [])
+    ids(root / "train_inst" / "mine.png")
+    (root / "stuffthingmaps" / "train2017" / "000000000009.png").unlink()
+    with pytest.raises(DataError, match="holds no samples of the split 'train'"):
+        write_instance_maps(root, "train")
+    assert (root / "train_inst" / "mine.png").is_file()
+
+
 def test_a_missing_instance_map_is_a_problem(root: Path) -> None:
     (root / "train_inst").mkdir()
     ids(root / "train_inst" / "other.png")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from segscape.data.published.kind import DatasetKind, Files, existing, first_fol
 from segscape.data.published.pairing import MAP_SUFFIXES, find_files
 from segscape.errors import DataError
 from segscape.extras import require
-from segscape.files import write_atomically
 from segscape.label_files import read_instance_map
 from segscape.labels import LABEL_SETS, LabelSet
 
@@ -54,8 +54,10 @@ class COCOStuff(FileDataset):
 def write_instance_maps(root: Path | str, split: str, annotations: Path | str | None = None) -> Path:
     """Make the instance maps of a split from COCO's annotations, as the SPADE family does.
 
+    They are drawn in a hidden folder beside their own, which takes its place when it is whole.
+
     Args:
-        root: folder of the dataset; the maps go into its ``{split}_inst``.
+        root: folder of the dataset; the maps become its ``{split}_inst``, in place of one that is there.
         split: which split.
         annotations: `instances_{split}2017.json`; by default that in ``annotations``.
 
@@ -63,24 +65,31 @@ def write_instance_maps(root: Path | str, split: str, annotations: Path | str | 
         The folder of the maps. They are PNGs of 8 bits, or 16 where ids need them.
 
     Raises:
-        DataError: no COCO-Stuff there, or annotations that are missing, broken or of another split.
+        DataError: no COCO-Stuff or no label map there, or annotations that are missing, broken or of another split.
         DependencyError: pycocotools is not installed.
     """
     root = Path(root)
     path = Path(annotations) if annotations is not None else root / "annotations" / f"instances_{split}2017.json"
     KIND.listing(root, split)  # refuses what is no COCO-Stuff
     files = replace(_find_files(root, split), images=None, instance_maps=None)
-    samples = files.paired(KIND.name, root, split, LABEL_SETS["coco-stuff"]).samples
+    listing = files.paired(KIND.name, root, split, LABEL_SETS["coco-stuff"])
+    samples = FileDataset(listing, check=False).listing.samples  # refuses what has none
     coco = _read_annotations(path)
     folder = root / f"{split}_inst"
-    folder.mkdir(exist_ok=True)
+    place = folder.resolve()  # where it is, if it is a link
+    unfinished = place.with_name(f".{place.name}.unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
     for sample in tqdm(samples, desc=folder.name, unit="map", disable=None):
         masks = _polygon_masks(coco, sample.name, path)
         ids = instance_map(read_instance_map(sample.label_maps[0]), masks)
         image = Image.fromarray(ids.astype(np.uint8 if ids.max() < 256 else np.uint16))
-        target = folder / f"{sample.name}.png"
+        target = unfinished / f"{sample.name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, lambda part, image=image: image.save(part, format="PNG"))  # type: ignore[misc]
+        image.save(target)
+    if place.exists():
+        shutil.rmtree(place)
+    unfinished.rename(place)
     return folder
 
 
