@@ -28,6 +28,7 @@ def test_folders_with_splits(tmp_path: Path) -> None:
     write_pairs(tmp_path / "val", "c")
     ids(tmp_path / "val" / "instances" / "c.png", 5)
     assert list_splits(tmp_path) == ("train", "val") and has_splits(tmp_path)
+    assert list_splits(tmp_path, "folder") == ("train", "val") and list_splits(tmp_path, "cityscapes") == ()
     assert open_pairs(tmp_path, LABELS, "train").names == ("a", "b")
     sample = open_pairs(tmp_path, LABELS, "val").sample(0)
     assert sample.instance_map is not None and sample.instance_map.max() == 5
@@ -91,6 +92,9 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
         find_listing(tmp_path / "gone")
     with pytest.raises(DataError, match=r"'camvod' is no dataset that Segscape knows: choose one of .*camvid"):
         find_listing(tmp_path, kind="camvod")
+    with pytest.raises(DataError, match="'camvod' is no dataset that Segscape knows"):
+        list_splits(tmp_path, "camvod")
+    assert list_splits(tmp_path, "camvid") == ()
     with pytest.raises(DataError, match="does not hold cityscapes: it needs gtFine"):
         find_listing(tmp_path, kind="cityscapes")
     with pytest.raises(DataError, match=r"holiday\.jpg is neither a folder nor the list of a part"):
@@ -110,7 +114,7 @@ def test_lists_of_parts(tmp_path: Path) -> None:
     path.parent.mkdir()
     Subset(path, tmp_path / "data", {"train": ["b/c"], "val": ["d", "gone"]}).write()
     assert path.read_text().splitlines() == ["# a part of: ../data", "train/b/c", "val/d", "val/gone"]
-    assert list_splits(path) == ("train", "val")
+    assert list_splits(path) == list_splits(path, "folder") == ("train", "val")
     assert open_pairs(path, LABELS, "train").names == ("b/c",)
     with pytest.raises(DataError, match=r"part\.txt lists gone, which .*data has not"):
         open_pairs(path, LABELS, "val")

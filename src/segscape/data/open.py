@@ -59,13 +59,22 @@ def find_kind(root: Path | str, kind: str | None = None) -> DatasetKind:
     return found
 
 
-def list_splits(root: Path | str) -> tuple[str, ...]:
-    """The splits of the dataset in a folder; none if it has no splits, or is no dataset that Segscape knows."""
+def list_splits(root: Path | str, kind: str | None = None) -> tuple[str, ...]:
+    """The splits of a dataset; none if it has no splits, or is not of the kind, or none that Segscape knows.
+
+    Args:
+        root: as `find_listing`.
+        kind: as `find_listing`.
+
+    Raises:
+        DataError: `kind` is none of `KINDS`, or a file is no list.
+    """
     root = Path(root)
     if root.is_file():
         return tuple(Subset.read(root).names)
-    splits = next(filter(None, (kind.find_splits(root) for kind in KINDS.values())), ())
-    return tuple(split for split in splits if split)
+    kinds = KINDS.values() if kind is None else (find_kind(root, kind),)
+    splits = next(filter(None, (known.find_splits(root) for known in kinds)), ())
+    return tuple(filter(None, splits))
 
 
 def has_splits(root: Path | str) -> bool:

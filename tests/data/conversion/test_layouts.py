@@ -12,6 +12,7 @@ from PIL import Image
 from segscape.data import ProceduralScenes
 from segscape.data.conversion.layouts import Conversion, find_splits, open_conversion, write_folders
 from segscape.data.conversion.remap import Remap
+from segscape.data.published.subset import Subset
 from segscape.data.sample import Sample
 from segscape.data.shards.dataset import ShardDataset
 from segscape.data.shards.writing import write_shards
@@ -82,6 +83,13 @@ def test_splits_and_processes(pairs: Path, tmp_path: Path) -> None:
     assert find_splits(tmp_path / "shards") == ("train", "val")
     with pytest.raises(DataError, match="not empty"):
         write_folders(splits, tmp_path / "one")
+
+
+@pytest.mark.parametrize("kind", [None, "folder"])
+def test_the_list_of_a_part_has_its_splits(pairs: Path, tmp_path: Path, kind: str | None) -> None:
+    path = tmp_path / "part.txt"
+    Subset(path, pairs, {"train": ["a"], "val": ["e"]}).write()
+    assert find_splits(path, kind) == ("train", "val")
 
 
 def test_instances_and_procedural_samples(tmp_path: Path) -> None:

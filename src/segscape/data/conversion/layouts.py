@@ -17,7 +17,7 @@ from PIL import Image
 from segscape.data.conversion.remap import Remap
 from segscape.data.folder import FileDataset
 from segscape.data.listing import Problem
-from segscape.data.open import find_kind, find_listing, list_splits
+from segscape.data.open import find_listing, list_splits
 from segscape.data.published.kind import LABEL_SET_FILE
 from segscape.data.sample import Array, Dataset, Sample
 from segscape.data.shards import storage
@@ -147,16 +147,14 @@ def find_splits(path: Path | str, kind: str | None = None) -> tuple[str, ...]:
         kind: as in `open_conversion`.
 
     Raises:
-        DataError: nothing there that Segscape knows.
+        DataError: the kind is none that Segscape knows, or a file is no list.
     """
     if is_shards(path):
         return ("",)
     shards = tuple(name for name in storage.names(str(path)) if "." not in name and is_shards(path, name))
     if shards:
         return shards
-    if kind is None:
-        return list_splits(path) or ("",)
-    return find_kind(path, kind).find_splits(Path(path)) or ("",)
+    return list_splits(path, kind) or ("",)
 
 
 def is_shards(path: Path | str, split: str | None = None) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from segscape.data.inspection.examination import Color, Examination, Value, examine, examine_alone
 from segscape.data.listing import Listing, Problem, SampleFiles
-from segscape.data.open import KINDS, find_kind, find_listing, list_splits
+from segscape.data.open import KINDS, find_listing, list_splits
 from segscape.data.published.pairing import MAP_SUFFIXES
 from segscape.labels import LabelSet
 
@@ -135,7 +135,7 @@ def inspect_dataset(
     Raises:
         DataError: nothing there that Segscape knows, or no such split. Nothing else raises: it is a problem or note.
     """
-    names = (split,) if split is not None else _splits(root, kind)
+    names = (split,) if split is not None else list_splits(root, kind) or ("",)
     listings = [find_listing(root, name or None, kind, labels) for name in names]
     workers = min(8, os.cpu_count() or 1) if workers is None else max(1, workers)
     tally = _Tally(published=KINDS[listings[0].kind].label_set is not None)
@@ -346,12 +346,6 @@ class _Tally:
 def has_ignored(indices: Collection[int]) -> bool:
     """Whether 255 stands alone among the indices of a dataset, as where it marks pixels that nobody labelled."""
     return IGNORED in indices and IGNORED - 1 not in indices and len(indices) > 1
-
-
-def _splits(root: Path | str, kind: str | None) -> tuple[str, ...]:
-    if kind is None or Path(root).is_file():
-        return list_splits(root) or ("",)
-    return find_kind(root, kind).find_splits(Path(root)) or ("",)
 
 
 def _examinations(pool: ThreadPoolExecutor, listing: Listing, ahead: int) -> Iterator[Examination]:
