@@ -10,7 +10,7 @@ from PIL import Image
 
 from segscape.data.listing import Array, Listing, Problem, SampleFiles
 from segscape.data.published.kind import DatasetKind, Files
-from segscape.data.published.pairing import IMAGE_SUFFIXES, MAP_SUFFIXES, find_files
+from segscape.data.published.pairing import MAP_SUFFIXES, find_files
 from segscape.data.sample import Sample
 from segscape.errors import DataError
 from segscape.label_files import read_image, read_instance_map
@@ -117,18 +117,17 @@ class FolderDataset(FileDataset):
         super().__init__(files.paired(KIND.name, Path(labels_dir).parent, "", labels))
 
 
-def files_by_name(folder: Path | str, kind: str, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """The files of a folder and its subfolders by relative path without suffix, sorted; hidden ones are passed over.
+def files_by_name(folder: Path | str, kind: str) -> dict[str, Path]:
+    """The pictures of a folder and its subfolders by relative path without suffix, sorted; hidden ones are passed over.
 
     Args:
         folder: where to look.
         kind: what the files are, for messages.
-        suffixes: in lower case; the file types to take.
 
     Raises:
-        DataError: no folder, no such files in it, two of one name, or links that lead nowhere.
+        DataError: no folder, no pictures in it, two of one name, or links that lead nowhere.
     """
-    found = find_files(_folder(folder, kind), kind, suffixes)
+    found = find_files(_folder(folder, kind), kind)
     if found.problems:
         raise DataError(_quoted(found.problems))
     return dict(sorted(found.files.items()))

@@ -105,8 +105,6 @@ class TrainingOrder(torch.utils.data.Sampler[list[tuple[int, int]]]):
             epoch as a whole.
     """
 
-    drop_last = True  # there is no partial batch; read by data loaders that shard batches over processes
-
     def __init__(
         self,
         length: int,

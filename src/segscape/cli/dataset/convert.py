@@ -16,7 +16,7 @@ from segscape.errors import SegscapeError
 if TYPE_CHECKING:
     from segscape.data.conversion.layouts import Conversion
     from segscape.data.listing import Problem
-    from segscape.data.shards.writing import Report
+    from segscape.data.shards.writing import OnProblems
 
 SOME_LEFT_OUT = 1
 
@@ -90,7 +90,7 @@ def convert(
 
 
 @contextmanager
-def _progress(total: int, unit: str) -> Iterator[Report]:
+def _progress(total: int, unit: str) -> Iterator[OnProblems]:
     """A progress bar that goes on, and prints problems above it, when it is called."""
     from tqdm import tqdm
 

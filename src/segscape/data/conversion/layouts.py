@@ -22,7 +22,7 @@ from segscape.data.published.kind import LABEL_SET_FILE
 from segscape.data.sample import Array, Dataset, Sample
 from segscape.data.shards import storage
 from segscape.data.shards.dataset import INDEX, PackedSample, ShardDataset
-from segscape.data.shards.writing import PackedSamples, Report, problem_of
+from segscape.data.shards.writing import OnProblems, PackedSamples, problem_of
 from segscape.data.transforms import resize
 from segscape.data.workers import in_workers
 from segscape.errors import DataError, SegscapeError
@@ -163,7 +163,7 @@ def is_shards(path: Path | str, split: str | None = None) -> bool:
 
 
 def write_folders(
-    splits: Mapping[str, PackedSamples], out: Path, *, workers: int = 0, report: Report | None = None
+    splits: Mapping[str, PackedSamples], out: Path, *, workers: int = 0, report: OnProblems | None = None
 ) -> list[Problem]:
     """Write samples as plain folders `OUT/SPLIT/{images,labels,instances}`; broken ones are left out.
 

@@ -29,7 +29,6 @@ Result = TypeVar("Result")
 MANY_LABELS = 64  # more distinct indices in one map: a grey photograph, unless its areas are flat
 MANY_COLORS = 256  # more distinct colours in one map: a photograph, or smoothed borders
 ORIENTATION = 0x0112  # the EXIF tag
-SIDEWAYS = 5  # orientations from here on exchange height and width
 
 
 @dataclass

@@ -23,7 +23,7 @@ from segscape.data.workers import in_workers
 from segscape.errors import DataError, SegscapeError
 from segscape.labels import LabelSet
 
-Report = Callable[[Sequence[Problem]], object]
+OnProblems = Callable[[Sequence[Problem]], object]
 """Told what is wrong with the samples that were just read: with none of them, mostly."""
 
 
@@ -57,7 +57,7 @@ def write_shards(
     *,
     samples_per_shard: int = 1000,
     workers: int = 0,
-    report: Report | None = None,
+    report: OnProblems | None = None,
 ) -> list[Problem]:
     """Write samples as shards, the index last; the same samples give the same bytes.
 
