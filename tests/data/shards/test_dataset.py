@@ -181,6 +181,21 @@ def test_broken_samples_are_left_out(tmp_path: Path) -> None:
         write_shards(Broken(2, broken=(0, 1)), tmp_path / "none")
 
 
+class Meadow(Broken):
+    """Samples that nobody can name in ASCII."""
+
+    labels = LabelSet.numbered(2).model_copy(update={"name": "草"})
+
+    def where(self, index: int) -> str:
+        return f"草/{index}"
+
+
+@pytest.mark.usefixtures("ascii_locale")
+def test_names_in_any_script_on_every_machine(tmp_path: Path) -> None:
+    (problem,) = write_shards(Meadow(2, broken=(1,)), tmp_path / "out")
+    assert problem.path == Path("草/1") and ShardDataset(tmp_path / "out").labels.name == "草"
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(DataError, match="not empty"):

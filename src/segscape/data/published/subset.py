@@ -18,7 +18,7 @@ from pathlib import Path
 
 from segscape.data.listing import Listing, Problem
 from segscape.errors import DataError
-from segscape.files import write_atomically
+from segscape.files import write_text
 
 HEADER = "# a part of: "
 
@@ -60,8 +60,7 @@ class Subset:
         root = os.path.relpath(self.root.resolve(), self.path.resolve().parent)
         lines = [f"{HEADER}{Path(root).as_posix()}"]
         lines += [f"{split}/{name}" for split, names in self.names.items() for name in names]
-        text = "\n".join(lines) + "\n"
-        write_atomically(self.path, lambda part: part.write_text(text, encoding="utf-8"))
+        write_text(self.path, "\n".join(lines) + "\n")
 
     def restrict(self, listing: Listing) -> Listing:
         """The listing without the samples that are not on the list; names that it lacks become problems."""

@@ -114,7 +114,7 @@ class ShardIndex(BaseModel):
 
     def save(self, location: str) -> None:
         """Write the index beside its shards."""
-        storage.write(storage.join(location, INDEX), lambda part: part.write_text(self.model_dump_json() + "\n"))
+        storage.write_text(storage.join(location, INDEX), self.model_dump_json() + "\n")
 
 
 @dataclass(frozen=True)

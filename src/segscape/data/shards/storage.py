@@ -113,6 +113,11 @@ def write(location: str, make: Callable[[Path], object]) -> None:
             raise DataError(f"{location} cannot be written: {_reason(error)}") from error
 
 
+def write_text(location: str, text: str) -> None:
+    """Write a text file in UTF-8; raises as `write`."""
+    write(location, lambda part: part.write_bytes(text.encode()))
+
+
 def remove(location: str) -> None:
     """Remove a file, or a folder with all that is in it."""
     files, path = _filesystem(location)

@@ -133,7 +133,7 @@ class _Writer:
         shard = Shard(file=f"{name}.tar", bytes=sizes[0], sha256=digests[0], offsets=tuple(offsets))
         written = _Written(number=number, shard=shard, left_out=tuple(left_out))
         note = storage.join(self.place, f"{UNFINISHED}/{name}.json")
-        storage.write(note, lambda part: part.write_text(written.model_dump_json()))
+        storage.write_text(note, written.model_dump_json())
         return written
 
 
@@ -158,7 +158,7 @@ def _begin(place: str, conversion: str) -> list[_Written]:
     if not storage.exists(record):
         if storage.names(place):
             raise DataError(f"{place} is not empty: choose a new folder for the shards.")
-        storage.write(record, lambda part: part.write_text(conversion))
+        storage.write_text(record, conversion)
         return []
     if storage.read(record).decode() != conversion:
         raise DataError(
