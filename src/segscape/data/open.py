@@ -108,7 +108,7 @@ def _unknown(root: Path) -> str:
             return f"{root} is no dataset that Segscape knows, but {near} is ({kind}): give that folder."
     tar = next(root.glob("**/*.tar"), None)
     if tar is not None and not (tar.parent / "index.json").is_file():
-        return f"{tar.parent} holds tar files without index.json: see segscape.data.shards.dataset.index_shards."
+        return f"{tar.parent} holds tar files without index.json: see segscape.data.shards.index.index_shards."
     if tar is not None:
         return (
             f"{root} holds tar shards, which training reads (data: {{kind: shards}}): for everything else bring them "

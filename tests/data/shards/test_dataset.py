@@ -26,7 +26,8 @@ from PIL import Image
 
 from segscape.data import ProceduralScenes, Sample, TrainingOrder
 from segscape.data.conversion.layouts import Conversion
-from segscape.data.shards.dataset import Members, PackedSample, Shard, ShardDataset, ShardIndex, index_shards
+from segscape.data.shards.dataset import ShardDataset
+from segscape.data.shards.index import PackedSample
 from segscape.data.shards.writing import write_shards
 from segscape.errors import DataError, LabelMapError
 from segscape.label_files import encode_label_map
@@ -310,90 +311,6 @@ def test_damaged_shards_are_named(scenes: Path) -> None:
     (scenes / "000000.tar").unlink()
     with pytest.raises(DataError, match=r"000000.tar is missing"):
         ShardDataset(scenes)
-
-
-def test_what_is_no_index_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="dataset convert --to shards"):
-        ShardDataset(tmp_path / "nothing")
-    with tarfile.open(tmp_path / "a.tar", "w"):
-        pass
-    with pytest.raises(DataError, match="index_shards"):
-        ShardDataset(tmp_path)
-    (tmp_path / "index.json").write_text('{"format": "something else"}')
-    with pytest.raises(DataError, match="is not an index of shards"):
-        ShardDataset(tmp_path)
-    with pytest.raises(DataError, match="nonsense"):
-        ShardDataset("nonsense://x")
-
-
-@pytest.mark.parametrize("offsets", [[4096, 0], [-512, 4096], [0, 10**15], [0, 10**30]])
-def test_offsets_that_cannot_be(scenes: Path, offsets: list[int]) -> None:
-    content = json.loads((scenes / "index.json").read_text())
-    content["shards"][0]["offsets"] = offsets
-    (scenes / "index.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"is not an index of shards: shards.0: the offsets .* must ascend within its"):
-        ShardDataset(scenes)
-
-
-def write_tar(path: Path, files: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-
-
-def foreign(path: Path, names: list[str]) -> dict[str, bytes]:
-    files = {}
-    for number, name in enumerate(names):
-        buffer = io.BytesIO()
-        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(buffer, "PNG")
-        colored = io.BytesIO()
-        wrong = name.endswith("z")
-        Image.fromarray(Numbers.labels.colorize(np.full((4, 4 + wrong), number % 2))).save(colored, "PNG")
-        files |= {f"{name}.json": b"{}", f"{name}.png": buffer.getvalue(), f"{name}.Seg.PNG": colored.getvalue()}
-    write_tar(path, files)
-    return files
-
-
-def test_tar_files_of_others_are_indexed(tmp_path: Path) -> None:
-    foreign(tmp_path / "b.tar", ["set/x", "set/y"])
-    foreign(tmp_path / "a.tar", ["set/z"])
-    with pytest.raises(DataError, match=r"1 of 1 samples in .*a.tar have no label.png .*json, png, seg.png"):
-        index_shards(tmp_path, Numbers.labels)
-    members = Members(label_map=("seg.png",))
-    index = index_shards(tmp_path, Numbers.labels, members=members)
-    index.save(str(tmp_path))
-    dataset = ShardDataset(tmp_path)
-    assert [dataset.packed(index).name for index in range(3)] == ["set/z", "set/x", "set/y"]
-    with pytest.raises(DataError, match=r"a.tar/set/z: the photograph is 4x4, but the label map 4x5"):
-        dataset.sample(0)
-    second = dataset.sample(2)
-    assert second.image is not None and second.image.max() == 1 and second.label_map.max() == 1
-    with pytest.raises(DataError, match=r"lists no \.tar files"):
-        index_shards(tmp_path / "set", Numbers.labels)
-
-
-def test_tar_files_that_cannot_be_indexed(tmp_path: Path) -> None:
-    members = Members(label_map=("seg.png",))
-    files = foreign(tmp_path / "a.tar", ["x", "y"])
-    write_tar(tmp_path / "a.tar", dict(sorted(files.items(), key=lambda entry: entry[0].partition(".")[2])))
-    with pytest.raises(DataError, match=r"have no seg\.png"):
-        index_shards(tmp_path, Numbers.labels, members=members)
-    with tarfile.open(tmp_path / "a.tar", "w:gz"):
-        pass
-    with pytest.raises(DataError, match="not a plain tar file"):
-        index_shards(tmp_path, Numbers.labels, members=members)
-
-
-def test_an_index_of_100000_samples_is_small_and_fast(tmp_path: Path) -> None:
-    offsets = tuple(range(0, 1001 * 51200, 51200))
-    shards = tuple(Shard(file=f"http://x/{n}.tar", bytes=offsets[-1], offsets=offsets) for n in range(100))
-    ShardIndex(labels=Numbers.labels, shards=shards).save(str(tmp_path))
-    assert (tmp_path / "index.json").stat().st_size < 1_000_000
-    dataset = ShardDataset(tmp_path)
-    assert len(dataset) == 100_000 and len(pickle.dumps(dataset)) < 2_000_000
-    assert dataset.where(99_999) == "http://x/99.tar"
 
 
 def test_the_cache_must_hold_the_window(scenes: Path) -> None:

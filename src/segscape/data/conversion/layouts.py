@@ -21,7 +21,8 @@ from segscape.data.open import find_listing, list_splits
 from segscape.data.published.kind import LABEL_SET_FILE
 from segscape.data.sample import Array, Dataset, Sample
 from segscape.data.shards import storage
-from segscape.data.shards.dataset import INDEX, PackedSample, ShardDataset
+from segscape.data.shards.dataset import ShardDataset
+from segscape.data.shards.index import INDEX, PackedSample
 from segscape.data.shards.writing import OnProblems, PackedSamples, problem_of
 from segscape.data.transforms import resize
 from segscape.data.workers import in_workers

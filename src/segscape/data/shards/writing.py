@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from segscape.data.listing import Problem
 from segscape.data.shards import storage
-from segscape.data.shards.dataset import INDEX, UNFINISHED, PackedSample, Shard, ShardIndex, digest, member_name
+from segscape.data.shards.index import INDEX, UNFINISHED, PackedSample, Shard, ShardIndex, digest, member_name
 from segscape.data.workers import in_workers
 from segscape.errors import DataError, SegscapeError
 from segscape.labels import LabelSet
