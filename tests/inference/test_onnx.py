@@ -19,6 +19,7 @@ from segscape.labels import LABEL_SETS
 from segscape.layout import Layout
 from segscape.style import Style
 from tests.inference.tiny import tiny
+from tests.zoo import build_settled
 
 pytestmark = pytest.mark.xdist_group("onnx")  # one worker, as what it shares is dear
 
@@ -81,7 +82,8 @@ def test_files_arrays_layouts_and_lists(plain: Pair, tmp_path: Path) -> None:
     files = exported([tmp_path / "street.png", str(tmp_path / "street.png")], instance_maps=[tmp_path / "ids.png"] * 2)
     ready = exported.read_layout(label_map, instance_map)
     assert difference(expected * 4, [*files, *exported([layout, ready])]) <= 1
-    batch = Layout.cat([layout, layout.flip()])
+    turned = Layout(layout.label_map.flip(-1), CAMVID, layout.instance_map.flip(-1))
+    batch = Layout.cat([layout, turned])
     assert difference(reference(batch), exported(batch)) <= 1
 
 
@@ -106,6 +108,23 @@ def test_styles_that_are_given(styled: Pair) -> None:
     expected = reference(street()[0], style=style)
     assert difference(expected, exported(street()[0], style=latents)) <= 1
     assert difference(expected, exported(street()[0], style=style)) <= 1
+
+
+def test_no_style_is_drawn_where_styles_are_not_normal(tmp_path: Path) -> None:
+    model = build_settled("pix2pixhd")
+    export_onnx(model, tmp_path / "model.onnx")
+    reference, exported = Pipeline(model, "cpu"), OnnxPipeline(tmp_path / "model.onnx", threads=1)
+    label_map, instance_map = street(40, 72)
+    for samples in (1, 2):
+        with pytest.raises(StyleError, match=r"draws no random styles: give a style.*neutral_style"):
+            exported(label_map, instance_maps=instance_map, samples=samples)
+    model.neutral_style(1).save(tmp_path / "neutral.safetensors")
+    pictures = exported(label_map, instance_maps=instance_map, style=tmp_path / "neutral.safetensors")
+    assert difference(reference(label_map, instance_maps=instance_map), pictures) <= 1
+    maps = Style(torch.randn(2, 2, *model.config.image_size, generator=torch.Generator().manual_seed(0)))
+    expected = reference(label_map, instance_maps=instance_map, style=maps)  # of another size than the layout
+    assert difference(expected, exported(label_map, instance_maps=instance_map, style=maps)) <= 1
+    assert difference(expected[:1], pictures) > 1
 
 
 def test_one_vocabulary(plain: Pair, styled: Pair) -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from segscape.errors import ConfigError, LabelMapError
+from segscape.errors import ConfigError, LabelMapError, StyleError
 from segscape.inference import OnnxPipeline
 from segscape.inference.export import export_onnx
 from segscape.inference.quantize import _worthwhile, quantize
@@ -75,6 +75,17 @@ def test_late_and_thin_convolutions_are_spared() -> None:
         layer(f"position-{number}", 2)
     assert _worthwhile(helper.make_graph(nodes, "graph", [], [], weights)) == ["first", "block-0"]
     assert _worthwhile(helper.make_graph(nodes[:6], "graph", [], [], weights)) == ["first", "block-0", "block-1"]
+
+
+def test_a_model_that_draws_no_styles_is_calibrated_with_given_ones(tmp_path: Path) -> None:
+    model = tiny(norms=("sean", "clade"), image_size=(32, 48))
+    export_onnx(model, tmp_path / "float.onnx", size=(32, 48))
+    with pytest.raises(StyleError, match="draws no random styles"):
+        quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", layouts(2))
+    assert not (tmp_path / "int8.onnx").exists()
+    style = np.stack([np.zeros((12, 3)), np.ones((12, 3))])
+    result = quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", layouts(4), style=style)
+    assert 0 < result.difference < 0.1
 
 
 def test_layouts_are_needed_and_checked(exported: Path, tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def sign(model: Generator, size: Size | None = None) -> Signature:
         position_rule=config.encoding_rule,
         style_kind=config.style_kind,
         style_shape=_style_shape(config, size),
+        variational=config.variational,
     )
 
 

@@ -182,13 +182,6 @@ def require_samples(samples: int, shape: StyleShape | None, has_style: bool) -> 
         require_style(shape, f"samples={samples}")
 
 
-def require_sides(shape: StyleShape) -> tuple[int, ...]:
-    """A style's shape with nothing left open; raises StyleError, since no random ones can be drawn otherwise."""
-    if any(side is None for side in shape):
-        raise StyleError("this model has no random styles: give the style, a map [S, channels, height, width].")
-    return tuple(side for side in shape if side is not None)
-
-
 def require_style_shape(found: Sequence[int], shape: StyleShape | None) -> None:
     """Raise StyleError unless styles `[S, ...]` of the shape `found` are such as the model takes."""
     wanted = require_style(shape, "a style")
@@ -212,6 +205,15 @@ def read_style_values(path: str | Path) -> Array:
             f"{path} cannot be read as a style ({type(error).__name__}): give a file that Style.save wrote."
         ) from None
     return values
+
+
+def resize_nearest(maps: Array, size: Size) -> Array:
+    """Maps `[..., H, W]` at another size by PyTorch's `nearest` rule, index `floor(i * in / out)` in float32."""
+    rows, columns = (
+        (np.arange(new, dtype=np.float32) * np.float32(old / new)).astype(np.int64).clip(max=old - 1)
+        for old, new in zip(maps.shape[-2:], size, strict=True)
+    )
+    return maps[..., rows[:, None], columns]
 
 
 def as_array(values: Any) -> Array:

@@ -16,6 +16,7 @@ from segscape.inference.inputs import (
     InstancesLike,
     LayoutArrays,
     Size,
+    StyleShape,
     as_array,
     missing_to_multiple,
     pair_with_instances,
@@ -24,10 +25,10 @@ from segscape.inference.inputs import (
     require_instances,
     require_same_classes,
     require_samples,
-    require_sides,
     require_size,
     require_style,
     require_style_shape,
+    resize_nearest,
 )
 from segscape.inference.noise import seeded_normal
 from segscape.inference.signature import Signature
@@ -87,8 +88,8 @@ class OnnxPipeline:
             layouts: one or a list of: the path of a label map file, an integer array `[H, W]`, a layout that
                 `read_layout` gave, or a `segscape.Layout`.
             seed: of the random styles, which are those that `Pipeline` draws from the same seed.
-            style: None draws random styles; an array float `[S, ...]` in the signature's `style_shape`, a
-                `segscape.Style` for S images, or the file of one, gives S pictures of each layout.
+            style: None draws random styles, if the model is `variational`; an array float `[S, ...]` in the signature's
+                `style_shape`, a `segscape.Style` for S images, or the file of one, gives S pictures of each layout.
             size: (height, width) to resize the layouts to first, nearest neighbour.
             samples: how many random styles to draw for each layout.
             instance_maps: for paths and arrays: the path or array `[H, W]` of each one's instance map.
@@ -99,9 +100,9 @@ class OnnxPipeline:
         Raises:
             LabelMapError: a file or array is no label map of the model's label set.
             LayoutError: other classes, or no instance map where the model needs one.
-            StyleError: a style of a wrong kind or length, or for a model that takes none.
+            StyleError: a style of a wrong kind or length, for a model that takes none, or none where it draws none.
         """
-        styles = self._styles(style, samples, seed)
+        styles = self.styles(style, samples, seed)
         read = [self.read_layout(item, instances) for item, instances in pair_with_instances(layouts, instance_maps)]
         return [picture for layout in read for picture in self._pictures(layout, styles, size)]
 
@@ -144,17 +145,29 @@ class OnnxPipeline:
             return layout.with_position(rule)
         return layout
 
-    def _styles(self, style: Any, samples: int, seed: int | None) -> Array | None:
-        """The styles float32 `[S, ...]` of the pictures of each layout; None for a model without."""
+    def styles(self, style: Any = None, samples: int = 1, seed: int | None = None) -> Array | None:
+        """The styles float32 `[S, ...]` of the pictures of each layout; None for a model without.
+
+        Arguments and errors as for a call.
+        """
         shape = self.signature.style_shape
         require_samples(samples, shape, style is not None)
         if style is None:
-            return None if shape is None else seeded_normal((samples, *require_sides(shape)), seed)
+            return None if shape is None else self._drawn_styles(shape, samples, seed)
         values = self.style(style)
         if not hasattr(values, "ndim"):
             raise StyleError(f"a style is an array [S, ...] or a Style, not a {type(style).__name__}.")
         require_style_shape(values.shape, shape)
         return as_array(values).astype(np.float32)
+
+    def _drawn_styles(self, shape: StyleShape, samples: int, seed: int | None) -> Array:
+        sides = [side for side in shape if side is not None]
+        if not self.signature.variational or len(sides) < len(shape):
+            raise StyleError(
+                f"this exported {self.signature.model} model draws no random styles: give a style, for example the "
+                "neutral one, which Pipeline.model.neutral_style(1).save(FILE) writes for the model it was made from."
+            )
+        return seeded_normal((samples, *sides), seed)
 
     def _pictures(self, layout: LayoutArrays, styles: Array | None, size: Size | None) -> list[Image.Image]:
         if size is not None:
@@ -172,7 +185,7 @@ class OnnxPipeline:
 
         Args:
             layout: is padded or resized to a size that the model takes.
-            styles: float32 `[S, ...]` if the model reads styles.
+            styles: float32 `[S, ...]` if the model reads styles; maps are resized to the layout.
 
         Returns:
             The arrays by input name, once for each of the S styles, or once for a model without styles.
@@ -182,6 +195,8 @@ class OnnxPipeline:
         feeds = {key: array for key, array in given.items() if array is not None and key in self.signature.inputs}
         if styles is None:
             return [feeds]
+        if styles.ndim == 4:  # a map, which the model reads at the size of the layout
+            styles = resize_nearest(styles, fitted.size)
         return [{**feeds, "style": np.repeat(style[None], len(fitted.label_map), axis=0)} for style in styles]
 
     def run(self, inputs: dict[str, Array]) -> Array:

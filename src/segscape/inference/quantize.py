@@ -26,8 +26,6 @@ import numpy as np
 from segscape.errors import ConfigError
 from segscape.extras import require
 from segscape.files import write_atomically
-from segscape.inference.inputs import require_sides
-from segscape.inference.noise import seeded_normal
 from segscape.inference.onnx import LayoutLike, OnnxPipeline
 
 FLOAT_UPSAMPLINGS: Final = 3
@@ -58,7 +56,9 @@ class Quantization:
     difference: float
 
 
-def quantize(onnx_path: str | Path, out_path: str | Path, layouts: Iterable[LayoutLike]) -> Quantization:
+def quantize(
+    onnx_path: str | Path, out_path: str | Path, layouts: Iterable[LayoutLike], *, style: Any = None
+) -> Quantization:
     """Quantise the convolutions of an exported model statically, weights per channel (QDQ format).
 
     Args:
@@ -66,16 +66,18 @@ def quantize(onnx_path: str | Path, out_path: str | Path, layouts: Iterable[Layo
         out_path: the file to write; may be `onnx_path`.
         layouts: a few dozen label maps like those to come: anything that `OnnxPipeline.read_layout` takes. They are
             resized to the size that the model was trained at.
+        style: as `OnnxPipeline` takes it; each layout has the next of its S styles. None draws one for each.
 
     Raises:
         ConfigError: no layouts.
         DependencyError: onnx or onnxruntime is not installed.
         LabelMapError, LayoutError: a layout does not fit the model.
+        StyleError: the style does not fit the model, or none is given to one that draws none.
         CheckpointError: `onnx_path` is no exported model.
     """
     onnx, quantization = require("onnx", "export"), require("onnxruntime.quantization", "export")
     path, pipeline = Path(out_path), OnnxPipeline(onnx_path)
-    feeds = [_feeds(pipeline, layout, number) for number, layout in enumerate(layouts)]
+    feeds = [_feeds(pipeline, layout, style, number) for number, layout in enumerate(layouts)]
     if not feeds:
         raise ConfigError("8 bits need layouts to calibrate on: give some label maps.")
     model = onnx.load(onnx_path)
@@ -101,12 +103,11 @@ def quantize(onnx_path: str | Path, out_path: str | Path, layouts: Iterable[Layo
     return Quantization(path, float(np.mean(differences)))
 
 
-def _feeds(pipeline: OnnxPipeline, item: LayoutLike, number: int) -> Feeds:
-    """The model's inputs for one layout, with a random style if it has any."""
+def _feeds(pipeline: OnnxPipeline, item: LayoutLike, style: Any, number: int) -> Feeds:
+    """The model's inputs for the layout of a number, with a style if it takes any."""
     layout = pipeline.read_layout(item).resize(tuple(pipeline.signature.config["image_size"]))
-    shape = pipeline.signature.style_shape
-    styles = None if shape is None else seeded_normal((1, *require_sides(shape)), number)
-    return pipeline.inputs(layout, styles)[0]
+    by_style = pipeline.inputs(layout, pipeline.styles(style, seed=number))
+    return by_style[number % len(by_style)]
 
 
 def _ranges(quantization: Any, path: Path, feeds: list[Feeds]) -> Any:

@@ -15,7 +15,7 @@ from segscape.position import PositionRule
 
 StyleKind = Literal["latent", "codes", "map"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the metadata; raised when an older Segscape could misread a newer file."""
 
 PREFIX: Final = "segscape."
@@ -38,6 +38,7 @@ class Signature(BaseModel):
         position_rule: how `position` is computed (`segscape.position`); None if it is no input.
         style_kind: `latent`, `codes` or `map`; None if the model takes no style.
         style_shape: of `style` for one image: (D,), (classes, D), or (D, height, width), None for sides of any length.
+        variational: whether random styles are drawn from N(0, 1); without, a style is always given.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +53,7 @@ class Signature(BaseModel):
     position_rule: PositionRule | None
     style_kind: StyleKind | None
     style_shape: tuple[int | None, ...] | None
+    variational: bool
 
     def shapes(self) -> dict[str, str]:
         """Type and shape of each input in words, for example `int64 [N, H, W]`."""
@@ -76,7 +78,7 @@ class Signature(BaseModel):
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> Self:
-        """Read what `to_metadata` wrote; raises CheckpointError if `source` has none of it, or of a later format."""
+        """Read what `to_metadata` wrote; raises CheckpointError if `source` has none of it, or another format."""
         own = {name: metadata.get(PREFIX + name) for name in cls.model_fields}
         if own["format"] is None:
             raise CheckpointError(f"{source} was not exported by Segscape: make it with `segscape export`.")
