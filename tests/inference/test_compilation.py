@@ -12,7 +12,7 @@ from segscape.errors import ConfigError
 from segscape.inference import accelerate, compile_generator
 from segscape.models.generator import Generator
 from tests.inference.tiny import tiny
-from tests.zoo import random_inputs
+from tests.zoo import build_settled, random_inputs
 
 
 @torch.no_grad()
@@ -51,6 +51,28 @@ def test_machine_code_draws_the_same(precision: str, tolerance: float) -> None:
     assert next(model.parameters()).dtype == torch.float32
 
 
-def test_what_is_accelerated_is_not_compiled() -> None:
+def test_a_style_map_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    model = build_settled("pix2pixhd")
+    compiled = compile_generator(model)
+    layout, _ = random_inputs(model, 2, (48, 80))
+    _, style = random_inputs(model, 2, (48, 80), seed=1)
+    assert style is not None and style.values.shape[2:] == model.config.image_size
+    with torch.no_grad():
+        for look in (style, None):
+            torch.testing.assert_close(compiled(layout, look), model(layout, look), atol=3e-5, rtol=0)
+
+
+def test_the_model_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    model = tiny().train()
+    compile_generator(model)
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_what_cannot_be_compiled() -> None:
     with pytest.raises(ConfigError, match="accelerated already"):
         compile_generator(accelerate(tiny()))
+    with pytest.raises(ConfigError, match="'fp16' is unknown: use float32, bfloat16, float16"):
+        compile_generator(tiny(), "fp16")  # type: ignore[arg-type]

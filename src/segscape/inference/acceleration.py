@@ -82,6 +82,14 @@ class AcceleratedGenerator(Generator):
         raise ConfigError("an accelerated model cannot be saved: save the model that it was made from.")
 
 
+def require_plain(model: Generator, precision: str) -> None:
+    """Raise ConfigError unless the model was not accelerated and the precision is known."""
+    if precision not in get_args(Precision):
+        raise ConfigError(f"the precision {precision!r} is unknown: use {', '.join(get_args(Precision))}.")
+    if isinstance(model, AcceleratedGenerator):
+        raise ConfigError("this model is accelerated already.")
+
+
 def accelerate(model: Generator, precision: Precision = "float32") -> AcceleratedGenerator:
     """Make a fast copy of a generator for inference; the model itself stays as it is.
 
@@ -94,10 +102,7 @@ def accelerate(model: Generator, precision: Precision = "float32") -> Accelerate
     Raises:
         ConfigError: an unknown precision, or a model that is accelerated already.
     """
-    if precision not in get_args(Precision):
-        raise ConfigError(f"the precision {precision!r} is unknown: use {', '.join(get_args(Precision))}.")
-    if isinstance(model, AcceleratedGenerator):
-        raise ConfigError("this model is accelerated already.")
+    require_plain(model, precision)
     network = copy.deepcopy(model).eval().requires_grad_(False)
     strips = precision == "float32" and next(network.parameters()).device.type == "cpu"
     if isinstance(network, SPADEGenerator):  # its up-sampling moves into the blocks

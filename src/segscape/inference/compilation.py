@@ -7,25 +7,26 @@ graph. On a CPU `accelerate` is faster (one thread, CLADE at 256x256: 0.65 s aga
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from segscape.errors import ConfigError
-from segscape.inference.acceleration import AcceleratedGenerator, Precision
+from segscape.inference.acceleration import AcceleratedGenerator, Precision, require_plain
 from segscape.inference.export import sign
 from segscape.inference.tracing import trace
-from segscape.layout import Layout
+from segscape.layout import Layout, Size
 from segscape.models.generator import Generator
-from segscape.style import Style, StyleDistribution
+from segscape.style import Style
 
 
 class CompiledGenerator(AcceleratedGenerator):
     """A generator for inference only; made by `compile_generator`, called like any other.
 
     Args:
-        model: the plain generator, which encodes photos.
+        model: the plain generator, which encodes photos; it is set to evaluation mode.
         precision: of features and weights.
     """
 
@@ -51,14 +52,15 @@ class CompiledGenerator(AcceleratedGenerator):
             "label_map": layout.label_map,
             "instance_map": layout.instance_map if config.reads_instances else None,
             "position": layout.position(rule=config.encoding_rule) if config.encoding_rule else None,
-            "style": None if style is None else style.values,
+            "style": None if style is None else _at_size(style, layout.size),
         }
         given = {name: value for name, value in inputs.items() if value is not None}
         return cast(Tensor, self._compiled[0](**given)).clone()  # a CUDA graph reuses its output
 
-    def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
-        """As the plain generator."""
-        return self.network.encode(image, layout)
+
+def _at_size(style: Style, size: Size) -> Tensor:
+    """The values of a style; those of a map at the size of the layout, as the graph reads them."""
+    return F.interpolate(style.values, size=size, mode="nearest") if style.kind == "map" else style.values
 
 
 def compile_generator(model: Generator, precision: Precision = "float32") -> CompiledGenerator:
@@ -70,8 +72,7 @@ def compile_generator(model: Generator, precision: Precision = "float32") -> Com
         precision: of features and weights.
 
     Raises:
-        ConfigError: a model that is accelerated already.
+        ConfigError: an unknown precision, or a model that is accelerated already.
     """
-    if isinstance(model, AcceleratedGenerator):
-        raise ConfigError("this model is accelerated already.")
-    return CompiledGenerator(model.eval(), precision)
+    require_plain(model, precision)
+    return CompiledGenerator(copy.deepcopy(model), precision)
