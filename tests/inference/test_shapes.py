@@ -10,6 +10,7 @@ from segscape.errors import ConfigError, StyleError
 from segscape.inference import Pipeline
 from segscape.inference.shapes import edit_shapes
 from segscape.models.ca2_sis import CA2SISGenerator
+from segscape.style import Style
 from tests.zoo import build_settled
 
 
@@ -47,6 +48,16 @@ def test_amounts_lead_from_one_to_the_other(pipeline: Pipeline) -> None:
     alone = np.asarray(pipeline(mine)[0]).astype(int)
     assert np.abs(pictures[0] - alone).max() <= 1
     assert np.abs(pictures[2] - pictures[0]).max() > 0
+
+
+def test_a_style_is_completed_and_for_one_image(pipeline: Pipeline) -> None:
+    mine = halves(0, 3, 10)
+    values = torch.randn(2, *pipeline.model.config.style_shape, generator=torch.Generator().manual_seed(0))
+    style = Style(values, torch.arange(12).expand(2, -1) < 3)  # a photo without road
+    (edited,) = edit_shapes(pipeline, mine, mine, style=style[0])
+    assert np.abs(np.asarray(edited).astype(int) - np.asarray(pipeline(mine, style=style[0])[0])).max() <= 1
+    with pytest.raises(StyleError, match="for 2 images"):
+        edit_shapes(pipeline, mine, mine, style=style)
 
 
 def test_what_cannot_be_edited(pipeline: Pipeline) -> None:

@@ -35,14 +35,14 @@ def edit_shapes(
         shapes: the one that lends its shapes.
         classes: names of the classes whose shapes are taken, of those that both have; None takes all that both have.
         amounts: a picture for each: 1 takes the shapes as they are, less leaves them on the way there.
-        style: as in `Pipeline`; None is the neutral one.
+        style: as in `Pipeline`, for one image; None is the neutral one.
 
     Returns:
         The pictures, of the layout's size.
 
     Raises:
         ConfigError: a model of another system.
-        StyleError: none of the classes is in both layouts.
+        StyleError: none of the classes is in both layouts, or the style does not fit.
         LabelMapError, LayoutError, DataError: as `Pipeline`.
     """
     model = pipeline.model.network if isinstance(pipeline.model, AcceleratedGenerator) else pipeline.model
@@ -56,7 +56,9 @@ def edit_shapes(
     if not shared[:, list(wanted)].any():
         names = "no class" if classes is None else f"none of {', '.join(classes)}"
         raise StyleError(f"{names} is in both layouts, so no shape can be taken: choose other classes or layouts.")
-    look = None if style is None else pipeline.style(style).to(pipeline.device)
+    look = None
+    if style is not None:
+        look = model.completed(pipeline.style(style).to(pipeline.device)).expand(own.batch_size)
     mine, theirs = model.mask_embedding(fitted), model.mask_embedding(lender)
     pictures = [
         model.decode(model.with_shapes(mine, theirs, wanted, amount=amount, where=shared), look).float()
