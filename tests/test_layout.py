@@ -150,15 +150,6 @@ def test_attributes(layout):
     assert repr(layout) == "Layout(2 x 12 x 16, labels='numbered-5', with instances, device='cpu')"
 
 
-def test_flip_mirrors_every_map(layout):
-    flipped = layout.flip()
-    assert torch.equal(flipped.label_map, layout.label_map.flip(-1))
-    assert torch.equal(flipped.edges(), layout.edges().flip(-1))
-    given = Layout(layout.label_map, LABELS, position=layout.position()).flip()
-    torch.testing.assert_close(given.position(), flipped.position(), atol=1e-5, rtol=0)
-    assert torch.equal(given.flip().position(), layout.position())
-
-
 def test_pad_repeats_the_border():
     layout = Layout(_random_map(1, 3, 4), LABELS, _random_map(1, 3, 4), position=torch.rand(1, 2, 3, 4))
     padded = layout.pad(2, 5)

@@ -45,8 +45,8 @@ class Layout:
         labels: The label set that the indices belong to.
         instance_map: Integer ``[N, H, W]``; pixels of one object share an id, any values.
         edges: Instance edges ``[N, 1, H, W]`` in {0, 1} if the caller has them, else derived.
-        position: Positional encoding ``[N, 2, H, W]``, channels (vertical, horizontal), if the caller has it
-            (it then answers every rule), else derived.
+        position: Positional encoding ``[N, 2, H, W]`` if the caller has it, in the channel order of its rule (see
+            :func:`segscape.position.intra_class_position`; it then answers every rule), else derived.
         check: Whether to validate shapes, types and indices (reads the label map on the host).
 
     Raises:
@@ -236,13 +236,6 @@ class Layout:
             for length, extra in zip(self.size, (bottom, right), strict=True)
         )
         return self._changed(lambda m: _gather(m, rows, columns))
-
-    def flip(self) -> Layout:
-        """Mirror left and right; the horizontal channel of a given positional encoding changes its sign."""
-        flipped = self._changed(lambda m: m.flip(-1))
-        if flipped._position is not None:
-            flipped._position = flipped._position * flipped._position.new_tensor([1.0, -1.0]).view(1, 2, 1, 1)
-        return flipped
 
     def resize(self, size: Size) -> Layout:
         """The layout at another full size, by nearest neighbour with pixel centres as in Pillow.
