@@ -7,8 +7,10 @@ of the same layouts. `--quick` takes eight layouts of each split, so that its nu
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,8 +27,11 @@ from segscape.evaluation.fidelity.reference import open_reference
 from segscape.evaluation.protocol import PROTOCOLS
 from segscape.evaluation.report.report import Report
 from segscape.evaluation.report.table import score_table
+from segscape.evaluation.score import Score
 from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
 from segscape.inference import Pipeline
+from segscape.labels import LabelSet
+from segscape.layout import Size
 
 PROTOCOL = PROTOCOLS["clade"]
 QUICK = 8
@@ -46,34 +51,42 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     print(table.to_text())
     if options.json:
-        options.json.write_text(table.to_json() + "\n")
+        content = {"machine": machine(), "quick": options.quick, "table": json.loads(table.to_json())}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _reports(data: Path, folder: Path) -> list[Report]:
     pipeline = Pipeline.from_pretrained(device="cpu")
     labels, size = pipeline.labels, pipeline.model.config.image_size
     dataset = open_pairs(data, labels, "val")
-    segmenter = open_segmenter(default_segmenter(labels), "cpu")
-    judge = Judge(segmenter, ClassMapping.by_name(segmenter.classes, labels))
-    extractor = open_extractor("efficientnet-lite0", None, torch.device("cpu"))
-    reference = open_reference(PROTOCOL.reference, data, labels)
     reports = []
     for source in _sources(pipeline, dataset, data, folder, size):
         print(source.title, flush=True)
-        found = evaluate(
-            source,
-            dataset,
-            protocol=PROTOCOL,
-            size=size,
-            reference=reference,
-            extractor=extractor,
-            judge=judge,
-            machine=machine(),
-            cache=folder,
-        )
-        assert found is not None  # one process
-        reports.append(found.report)
+        reports.append(judged(source, data, labels, size, folder))
     return reports
+
+
+def judged(
+    source: PictureSource, data: Path, labels: LabelSet, size: Size, cache: Path, further: Sequence[Score] = ()
+) -> Report:
+    """Fidelity and agreement of pictures of the validation layouts, by the protocol of this script."""
+    where = default_segmenter(labels)
+    assert where is not None  # the package has one for CamVid
+    segmenter = open_segmenter(where, "cpu")
+    found = evaluate(
+        source,
+        open_pairs(data, labels, "val"),
+        protocol=PROTOCOL,
+        size=size,
+        reference=open_reference(PROTOCOL.reference, data, labels),
+        extractor=open_extractor("efficientnet-lite0", None, torch.device("cpu")),
+        judge=Judge(segmenter, ClassMapping.by_name(segmenter.classes, labels)),
+        further=further,
+        machine=machine(),
+        cache=cache,
+    )
+    assert found is not None  # one process
+    return found.report
 
 
 def _sources(

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-import torch
-from quality import PROTOCOL, first_pairs
+from quality import first_pairs, judged
 
 from segscape.data.folder import FileDataset
 from segscape.data.open import open_pairs
-from segscape.evaluation.agreement.mapping import ClassMapping
-from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
 from segscape.evaluation.cost.timing import machine, thread_count
-from segscape.evaluation.evaluate import Judge, evaluate
-from segscape.evaluation.fidelity.extractors import open_extractor
-from segscape.evaluation.fidelity.reference import open_reference
 from segscape.evaluation.sources import FolderPictures
 from segscape.inference import SHIPPED_MODEL, OnnxPipeline, Pipeline
 from segscape.inference.export import export_onnx
@@ -60,7 +55,7 @@ def compare(data: Path, folder: Path, threads: int) -> list[dict[str, object]]:
     single, small = folder / "float32.onnx", folder / "int8.onnx"
     export_onnx(plain.model, single)
     train = open_pairs(data, plain.labels, "train")
-    step = max(1, len(train) // CALIBRATION_LAYOUTS)
+    step = math.ceil(len(train) / CALIBRATION_LAYOUTS)
     quantize(single, small, [layout_of(train, place) for place in range(0, len(train), step)])
     forms = {
         "torch float32": (plain, SHIPPED_MODEL / "model.safetensors"),
@@ -100,22 +95,10 @@ def draw(pipeline: Pipeline | OnnxPipeline, dataset: FileDataset, folder: Path, 
 
 def score(plain: Pipeline, data: Path, pictures: Path, cache: Path) -> dict[str, float]:
     """Distance to the training photographs and agreement with the layouts."""
-    size, dataset = plain.model.config.image_size, open_pairs(data, plain.labels, "val")
-    segmenter = open_segmenter(default_segmenter(plain.labels), "cpu")
-    found = evaluate(
-        FolderPictures(pictures, dataset.names, size),
-        dataset,
-        protocol=PROTOCOL,
-        size=size,
-        reference=open_reference(PROTOCOL.reference, data, plain.labels),
-        extractor=open_extractor("efficientnet-lite0", None, torch.device("cpu")),
-        judge=Judge(segmenter, ClassMapping.by_name(segmenter.classes, plain.labels)),
-        machine=machine(),
-        cache=cache,
-    )
-    assert found is not None  # one process
-    wanted = ("FD-EfficientNetLite0", "mIoU", "Accuracy", "accuracy")
-    return {score.name: score.value for score in found.report.scores if score.name in wanted}
+    size, names = plain.model.config.image_size, open_pairs(data, plain.labels, "val").names
+    report = judged(FolderPictures(pictures, names, size), data, plain.labels, size, cache)
+    wanted = ("FD-EfficientNetLite0", "mIoU", "accuracy")
+    return {score.name: score.value for score in report.scores if score.name in wanted}
 
 
 if __name__ == "__main__":

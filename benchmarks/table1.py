@@ -13,29 +13,25 @@ works.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from quality import PROTOCOL, judged
 
 from segscape.data.open import open_pairs
-from segscape.evaluation.agreement.mapping import ClassMapping
-from segscape.evaluation.agreement.segmenters import default_segmenter, open_segmenter
 from segscape.evaluation.cost.complexity import count
 from segscape.evaluation.cost.timing import machine, measure, thread_count
 from segscape.evaluation.diversity.lpips import lite0_distance
-from segscape.evaluation.evaluate import DiversityPlan, Judge, evaluate
-from segscape.evaluation.fidelity.extractors import open_extractor
-from segscape.evaluation.fidelity.reference import open_reference
+from segscape.evaluation.evaluate import DiversityPlan, evaluate
 from segscape.evaluation.plotting import new_figure, save_figure
 from segscape.evaluation.protocol import PROTOCOLS
 from segscape.evaluation.report.report import REPORT_FILE, Report
 from segscape.evaluation.report.table import score_table
-from segscape.evaluation.score import Score
-from segscape.evaluation.sources import FolderPictures, ModelPictures, PictureSource
+from segscape.evaluation.sources import FolderPictures, ModelPictures
 from segscape.inference import Pipeline
 from segscape.inference.sheets import paste_grid
 from segscape.label_files import read_label_map
@@ -45,7 +41,6 @@ from segscape.training.loop import train
 from segscape.training.recipe import parse_recipe
 from segscape.training.report import read_curves
 
-PROTOCOL: Final = PROTOCOLS["clade"]
 FREELY: Final = PROTOCOLS["product"]  # styles from the prior
 PLAN: Final = DiversityPlan(lite0_distance(torch.device("cpu")), layouts=10, pictures=4)
 METRICS: Final = (
@@ -134,7 +129,8 @@ def main() -> None:
     if options.pictures:
         _draw_pictures(runs, options.pictures)
     if options.json:
-        options.json.write_text(table.to_json() + "\n")
+        content = {"machine": machine(), "quick": options.quick, "images": images, "table": json.loads(table.to_json())}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _trained(name: str, data: Path, out: Path, images: int, batch: int) -> Path:
@@ -181,11 +177,14 @@ def _report(name: str, run: Path, data: Path) -> Report:
     kept = run / REPORT_FILE
     if not kept.is_file():
         pipeline = Pipeline.from_pretrained(run / "model", device="cpu")
-        cost = [*count(pipeline.model).scores(), *measure(pipeline.model, threads=1, repetitions=5).scores()]
+        further = [*count(pipeline.model).scores(), *measure(pipeline.model, threads=1, repetitions=5).scores()]
         drawn = ModelPictures(pipeline, FREELY, name)
-        further = _evaluate(drawn, data, protocol=FREELY, diversity=PLAN).scores if drawn.multimodal else ()
-        report = _score(ModelPictures(pipeline, PROTOCOL, name), data, run.parent, further=[*further, *cost])
-        report.save(kept)
+        if drawn.multimodal:
+            dataset = open_pairs(data, CAMVID, "val")
+            found = evaluate(drawn, dataset, protocol=FREELY, size=SIZE, diversity=PLAN)
+            assert found is not None  # one process
+            further += found.report.scores
+        judged(ModelPictures(pipeline, PROTOCOL, name), data, CAMVID, SIZE, run.parent, further).save(kept)
     return Report.load(kept)
 
 
@@ -197,29 +196,8 @@ def _bounds(data: Path, out: Path) -> Report:
         dataset = open_pairs(data, CAMVID, "val")
         real = FolderPictures(data / "val" / "images", dataset.names, SIZE)
         real.title = "real photographs"
-        _score(real, data, out).save(kept)
+        judged(real, data, CAMVID, SIZE, out).save(kept)
     return Report.load(kept)
-
-
-def _score(source: PictureSource, data: Path, cache: Path, further: Sequence[Score] = ()) -> Report:
-    """Fidelity and agreement."""
-    segmenter = open_segmenter(default_segmenter(CAMVID), "cpu")
-    return _evaluate(
-        source,
-        data,
-        protocol=PROTOCOL,
-        reference=open_reference(PROTOCOL.reference, data, CAMVID),
-        extractor=open_extractor("efficientnet-lite0", None, torch.device("cpu")),
-        judge=Judge(segmenter, ClassMapping.by_name(segmenter.classes, CAMVID)),
-        further=further,
-        cache=cache,
-    )
-
-
-def _evaluate(source: PictureSource, data: Path, **how: Any) -> Report:
-    found = evaluate(source, open_pairs(data, CAMVID, "val"), size=SIZE, machine=machine(), **how)
-    assert found is not None  # one process
-    return found.report
 
 
 def _losses(run: Path) -> str:
