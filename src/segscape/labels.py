@@ -297,6 +297,15 @@ def label_set(name_or_path: str | Path) -> LabelSet:
     raise LabelMapError(f"unknown label set {name!r}; known are {', '.join(LABEL_SETS)}, or give a JSON file")
 
 
+def as_label_set(labels: LabelSet | str | int | dict[str, object]) -> LabelSet:
+    """A label set from itself, its published name or JSON file, a number of classes, or its stored form."""
+    if isinstance(labels, int):
+        return LabelSet.numbered(labels)
+    if isinstance(labels, str):
+        return label_set(labels)
+    return LabelSet.model_validate(labels)
+
+
 def _nearest(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:

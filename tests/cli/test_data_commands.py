@@ -48,6 +48,7 @@ def test_models_lists_the_published_systems(run: Run) -> None:
     assert (result.code, result.err) == (0, "")
     rows = {line.split()[0]: line.split()[1] for line in result.out.splitlines() if line}
     assert rows["spade"] == "96,492,483" and rows["clade-icpe"] == "71,427,375"  # Table I, ADE20K
+    assert rows["cc-fpse"] == "140,704,323"  # without its style encoder, as in docs/models and `segscape profile`
     assert set(list_models()) <= rows.keys()
 
 

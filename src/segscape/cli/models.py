@@ -27,8 +27,8 @@ def models(
     if model is None:
         print(f"{'name':<14}{'parameters':>14}  paper")
         for name in list_models():
-            print(f"{name:<14}{_count(_on_paper(name)):>14,}  {MODELS[name].paper}")
-        print(f"\nParameters: {EXAMPLE_CLASSES} classes, 256x256, published width.")
+            print(f"{name:<14}{_on_paper(name).count_parameters():>14,}  {MODELS[name].paper}")
+        print(f"\nParameters: {EXAMPLE_CLASSES} classes, 256x256, published width, without style encoders.")
     elif model in list_models():
         _describe(_on_paper(model), f"{EXAMPLE_CLASSES} classes, published width")
     else:
@@ -47,10 +47,6 @@ def _on_paper(name: str) -> Generator:
         return create_model(name, labels=EXAMPLE_CLASSES)
 
 
-def _count(generator: Generator) -> int:
-    return sum(parameter.numel() for parameter in generator.parameters())
-
-
 def _describe(generator: Generator, title: str) -> None:
     from segscape.models.registry import MODELS
 
@@ -58,7 +54,7 @@ def _describe(generator: Generator, title: str) -> None:
     height, width = config.image_size
     rows = {
         "paper": MODELS[config.model].paper,
-        "parameters": f"{_count(generator):,}",
+        "parameters": f"{generator.count_parameters():,}",
         "training size": f"{height}x{width} (height x width)",
         "other sizes": "resized" if config.fixed_size else f"yes, padded to multiples of {config.size_multiple}",
         "instance maps": "needed" if config.reads_instances else "not used",

@@ -72,7 +72,7 @@ def _description(generator: Generator) -> str:
 
     config = generator.config
     height, width = config.image_size
-    count = sum(parameter.numel() for parameter in generator.parameters())
+    count = generator.count_parameters()
     needs = ["a label map", *(["an instance map"] if config.reads_instances else [])]
     shape = " x ".join(map(str, config.style_shape or ()))
     needs += [f"a style ({config.style_kind}, {shape} numbers), if one is wanted"] if shape else []

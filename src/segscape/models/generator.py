@@ -11,22 +11,12 @@ from pydantic import BeforeValidator, PositiveInt
 from torch import Tensor
 
 from segscape.errors import LayoutError, StyleError
-from segscape.labels import LabelSet, label_set
+from segscape.labels import LabelSet, as_label_set
 from segscape.layout import Layout
 from segscape.models.card import model_card
 from segscape.models.pretrained import ModelConfig, PretrainedModel
 from segscape.position import PositionRule
 from segscape.style import Style, StyleDistribution, StyleKind
-
-
-def as_label_set(labels: LabelSet | str | int | dict[str, object]) -> LabelSet:
-    """A label set from itself, its published name or JSON file, a number of classes, or its stored form."""
-    if isinstance(labels, int):
-        return LabelSet.numbered(labels)
-    if isinstance(labels, str):
-        return label_set(labels)
-    return LabelSet.model_validate(labels)
-
 
 STYLE_AXES: dict[StyleKind, str] = {
     "latent": "layouts, latent_dim",
@@ -120,6 +110,12 @@ class Generator(PretrainedModel):
     config: GeneratorConfig
     config_class: ClassVar[type[Any]] = GeneratorConfig
     encoder_counts: ClassVar[bool] = False
+
+    def count_parameters(self) -> int:
+        """How many numbers the network learns, without those of `encoder`, as published counts go."""
+        encoder = getattr(self, "encoder", None)
+        left_out = 0 if encoder is None else sum(parameter.numel() for parameter in encoder.parameters())
+        return sum(parameter.numel() for parameter in self.parameters()) - left_out
 
     @property
     def random_styles(self) -> bool:

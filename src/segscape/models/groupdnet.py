@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.errors import LayoutError
+from segscape.labels import as_label_set
 from segscape.layout import Layout
-from segscape.models.generator import Generator, GeneratorConfig, Variant, as_label_set
+from segscape.models.generator import Generator, GeneratorConfig, Variant
 from segscape.models.spade import DOUBLINGS
 from segscape.nn.clade import CLADE
 from segscape.nn.class_images import class_images

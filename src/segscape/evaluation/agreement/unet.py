@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from segscape.features import EfficientNetLite0Features
-from segscape.labels import LabelSet
-from segscape.models.generator import as_label_set
+from segscape.labels import LabelSet, as_label_set
 from segscape.models.pretrained import ModelConfig, PretrainedModel
 
 WIDEST = 8

@@ -152,9 +152,8 @@ def count(model: Generator, size: Size | None = None) -> Complexity:
     resolutions = _record_resolutions(norms)
     macs = count_macs(twin, lambda: twin(layout, _counted_style(twin, layout, photo)))
     counted = {name: _pair(twin, name, macs) for name in norms}
-    encoder = getattr(twin, "encoder", None)
-    encoder_parameters = 0 if encoder is None else parameters(encoder)
-    total = Cost(parameters(twin) - encoder_parameters, macs[""].plain, macs[""].paper)
+    total = Cost(twin.count_parameters(), macs[""].plain, macs[""].paper)
+    encoder_parameters = parameters(twin) - total.parameters
     inside = sum((pair.norm for pair in counted.values()), Cost())
     layers = tuple(
         LayerPair(name, resolutions[name], pair, _by_equations(twin, name, resolutions[name], macs[name]))

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from segscape.errors import CheckpointError
-from segscape.labels import LABEL_SETS, LabelSet
+from segscape.labels import LABEL_SETS, LabelSet, as_label_set
 from segscape.models.ca2_sis import STYLE_LEVELS, CA2SISConfig, CA2SISGenerator
 from segscape.models.conversion.official import PLAIN, State, check_classes, has_keys, modernize, rename, under
-from segscape.models.generator import as_label_set
 
 ATTENTION_KEYS = {
     "to_q.weight": "query.weight",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segscape.discriminators import FeaturePyramidDiscriminator
 from segscape.errors import CheckpointError
-from segscape.labels import LabelSet
+from segscape.labels import LabelSet, as_label_set
 from segscape.models.cc_fpse import CCFPSEConfig, CCFPSEGenerator
 from segscape.models.conversion.official import (
     PLAIN,
@@ -23,7 +23,6 @@ from segscape.models.conversion.official import (
     with_classes_of,
 )
 from segscape.models.conversion.spade import BLOCKS, NORM_KEYS, encoder_part
-from segscape.models.generator import as_label_set
 
 SPECTRAL = {"weight_orig": "weight", "weight_u": "weight_u", "weight_v": "weight_v"}
 

@@ -12,10 +12,9 @@ from typing import Any, Final, Literal, get_args
 from torch import Tensor
 
 from segscape.errors import CheckpointError
-from segscape.labels import LABEL_SETS, LabelSet
+from segscape.labels import LABEL_SETS, LabelSet, as_label_set
 from segscape.models.conversion.official import State, without_prefix
 from segscape.models.conversion.spade import encoder_part, encoder_state, generator_state
-from segscape.models.generator import as_label_set
 from segscape.models.groupdnet import BLOCKS, CODE_CHANNELS, GroupDNet, GroupDNetConfig, Modulation, spade_options
 
 UNUSED: Final = f"blocks.{BLOCKS}."

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.errors import CheckpointError
-from segscape.labels import LabelSet
+from segscape.labels import LabelSet, as_label_set
 from segscape.models.conversion.official import (
     CONV,
     PLAIN,
@@ -29,7 +29,6 @@ from segscape.models.conversion.official import (
     with_classes_of,
     without_prefix,
 )
-from segscape.models.generator import as_label_set
 from segscape.models.pix2pixhd import Pix2PixHDConfig, Pix2PixHDGenerator
 from segscape.nn.normed_convolution import ConvolutionNorm
 

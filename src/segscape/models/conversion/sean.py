@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segscape.errors import CheckpointError
-from segscape.labels import LabelSet
+from segscape.labels import LabelSet, as_label_set
 from segscape.models.conversion.official import (
     CONV,
     PLAIN,
@@ -25,7 +25,6 @@ from segscape.models.conversion.official import (
     without_prefix,
 )
 from segscape.models.conversion.spade import BLOCKS
-from segscape.models.generator import as_label_set
 from segscape.models.sean import SEANGenerator, SEANGeneratorConfig
 
 NORM_KEYS = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segscape.discriminators import MultiScaleDiscriminator
 from segscape.errors import CheckpointError
-from segscape.labels import LABEL_SETS, LabelSet
+from segscape.labels import LABEL_SETS, LabelSet, as_label_set
 from segscape.models.conversion.official import (
     CONV,
     PLAIN,
@@ -27,7 +27,6 @@ from segscape.models.conversion.official import (
     under,
     with_classes_of,
 )
-from segscape.models.generator import as_label_set
 from segscape.models.spade import NormKind, SPADEGenerator, SPADEGeneratorConfig, Upsampling
 from segscape.nn.conditional import Statistics
 from segscape.position import PositionRule
