@@ -236,3 +236,11 @@ def test_every_system_draws_odd_sizes_and_repeats_itself(name: str) -> None:
     assert picture.size == (45, 37) and np.array_equal(pixels(picture), pixels(again))
     (other,) = drawn(street(37, 45)[::-1].copy(), seed=3, instance_maps=instances)
     assert pixels(picture).std() > 5 and not np.array_equal(pixels(picture), pixels(other))
+
+
+def test_what_a_model_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "streets").mkdir()
+    monkeypatch.chdir(tmp_path / "streets")
+    assert {pipeline.model_title(path) for path in (".", "../streets", tmp_path / "streets")} == {"streets"}
+    assert pipeline.model_title("me/streets") == "me/streets"
+    assert pipeline.model_title(None) == "shipped model"

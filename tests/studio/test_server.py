@@ -313,6 +313,12 @@ def test_models_of_one_name_have_ids_of_their_own(paths: dict[str, str]) -> None
     assert list(load_engine([paths["plain"], paths["plain"]], "cpu").models) == ["plain", "plain 2"]
 
 
+def test_models_are_called_as_their_folders(paths: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(paths["plain"])
+    (model,) = load_engine(["."], "cpu").models.values()
+    assert (model.id, model.name) == ("plain", "plain")
+
+
 def test_only_so_many_pixels_are_drawn(engine: Engine) -> None:
     client = TestClient(create_studio(engine, limits=Limits(drawn=64 * 64)), base_url=HERE)
     assert generate(client, size="64x64").status_code == 200

@@ -65,6 +65,13 @@ SHIPPED_MODEL = Path(__file__).parents[1] / "assets"
 """The folder of the model that comes with Segscape."""
 
 
+def model_title(path_or_id: str | Path | None) -> str:
+    """What people call a model: its folder's own name, or its Hugging Face id; None is the shipped one."""
+    if path_or_id is None:
+        return "shipped model"
+    return Path(path_or_id).resolve().name if Path(path_or_id).exists() else str(path_or_id)
+
+
 class Pipeline:
     """Turns layouts into pictures with one model.
 

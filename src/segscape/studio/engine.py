@@ -18,7 +18,7 @@ from segscape.evaluation.agreement.mapping import ClassMapping
 from segscape.evaluation.agreement.segmenters import Segmenter, default_segmenter, open_segmenter
 from segscape.inference import SHIPPED_MODEL, Pipeline
 from segscape.inference.acceleration import accelerate
-from segscape.inference.pipeline import Reference, choose_device
+from segscape.inference.pipeline import Reference, choose_device, model_title
 from segscape.labels import LabelSet
 from segscape.layout import Layout, Size
 from segscape.models import load_model
@@ -90,7 +90,7 @@ class StudioModel:
         pipeline = Pipeline(accelerate(model.to(target)), target)
         return cls(
             id=id,
-            name="Segscape's own" if source is None else Path(source).name,
+            name=model_title(source),
             source=source,
             pipeline=pipeline,
             random_styles=model.random_styles,
@@ -277,7 +277,7 @@ def _ids(sources: Sequence[str]) -> dict[str, str]:
     """A short id for each source: the last part of its path, numbered where two have the same."""
     ids: dict[str, str] = {}
     for source in sources:
-        name = Path(source).resolve().name or "model"
+        name = Path(model_title(source)).name or "model"
         number = sum(known.partition(" ")[0] == name for known in ids)
         ids[f"{name} {number + 1}" if number else name] = source
     return ids
