@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -41,6 +43,23 @@ def test_scenes_are_written_repeatably(run: Run, workplace: Path) -> None:
     assert Image.open("one/images/000000.png").size == (48, 32)
     assert read_label_map("one/labels/000000.png", LABEL_SETS["scenes"]).shape == (32, 48)
     assert read_instance_map("one/instances/000000.png").shape == (32, 48)
+
+
+@pytest.mark.parametrize(("folder", "mode"), [("images", "RGB"), ("instances", "I;16")])
+def test_half_a_scene_is_never_left(
+    run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch, folder: str, mode: str
+) -> None:
+    save = Image.Image.save
+
+    def fail(image: Image.Image, file: Path, **options: Any) -> None:
+        save(image, file, **options)
+        if image.mode == mode:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    result = run("scenes", "--out", "out", "--count", 1, "--size", "32x48")
+    assert result.code == 2 and "No space left" in result.errors[0]
+    assert not list(Path("out", folder).iterdir())
 
 
 def test_models_lists_the_published_systems(run: Run) -> None:

@@ -54,7 +54,7 @@ def test_every_planted_defect_is_in_the_report(run: Run, workplace: Path) -> Non
 
 def test_files_to_write_are_looked_at_first(run: Run, pairs: Path) -> None:
     result = run("dataset", "inspect", pairs, "--json", ".")
-    assert result.code == 2 and "is a folder: give the name of a file" in result.errors[0] and not result.out
+    assert result.code == 2 and "--json . is a folder: give the name of a file" in result.errors[0] and not result.out
 
 
 def test_no_workers_are_one(run: Run, pairs: Path) -> None:
@@ -94,6 +94,18 @@ def test_init_never_overwrites(run: Run, pairs: Path) -> None:
     assert Path("drafts/data.yaml").read_text() == "mine" and not Path("drafts/data.json").exists()
     assert run("dataset", "init", pairs, "--out", "drafts", "--force").code == 0
     assert Path("drafts/data.json").exists()
+
+
+def test_a_failed_init_leaves_the_old_recipe(run: Run, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data.yaml").write_text("mine")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("segscape.files.Path.replace", fail)
+    result = run("dataset", "init", pairs, "--force")
+    assert result.code == 2 and "No space left" in result.errors[0]
+    assert Path("data.yaml").read_text() == "mine" and not Path("data.json").exists()
 
 
 def test_a_draft_is_a_recipe_as_it_is(run: Run, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

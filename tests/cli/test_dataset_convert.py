@@ -93,6 +93,8 @@ def test_wrong_use_is_one_error(run: Run, workplace: Path) -> None:
         (("folder",), "label set"),
         (("folder", "--labels", "scenes", "--remap", "0=sun"), "no class 'sun'"),
         (("folder", "--labels", "scenes", "--size", "0"), "--size"),
+        (("folder", "--labels", "scenes", "--size", "²"), "--size"),
+        (("folder", "--labels", "²"), "unknown label set '²'"),
         (("folder", "--labels", "scenes", "--kind", "imagenet"), "imagenet"),
     ):
         result = run(*convert, *options)

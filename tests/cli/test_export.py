@@ -43,6 +43,12 @@ def test_export_and_generate(run: Run, workplace: Path) -> None:
         assert refused.code == 2 and len(refused.errors) == 1, f"{option} has no meaning for an exported model"
 
 
+def test_a_model_is_called_as_its_folder(run: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("small")
+    assert run("export", "--model", ".", "--out", "../x", "--size", "64x64").code == 0
+    assert [path.name for path in Path("../x").iterdir()] == ["small.onnx"]
+
+
 @pytest.mark.slow
 def test_8_bits(run: Run, workplace: Path, street: np.ndarray) -> None:
     Path("maps").mkdir()

@@ -49,6 +49,7 @@ def test_number_of_labels_and_size(run: Run) -> None:
 def test_a_saved_model_is_timed(run: Run, workplace: Path) -> None:
     result = run("profile", "--model", "models/styles", "--device", "cpu", "--threads", 1, "--repetitions", 2)
     assert result.code == 0, result.err
+    assert result.err == "models/styles: timing, 3 x 2 passes after the warm-up\n"
     table = rows(result.out)
     assert table["labels"] == ["12", "classes"] and table["size"] == ["32x32"]
     for title in ("run time (s)", "run time (s): backbone", "run time (s): norms", "run time (s): total, maps ready"):
@@ -114,6 +115,15 @@ def test_table_1(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("profile", "no model", "--model"),
         ("profile --table1 --model spade", "--model", "leave out"),
         ("profile --table1 --size 64x64 --layers", "--size, --layers", "leave out"),
+        (
+            "profile --table1 --threads 1 --device cpu --repetitions 10",
+            "--threads, --device, --repetitions",
+            "leave out",
+        ),
+        ("profile --table1 --batch-size 1 --no-timing", "--batch-size, --no-timing", "leave out"),
+        ("profile --model clade --no-timing --threads 1 --repetitions 2", "--threads, --repetitions", "leave out"),
+        ("profile --model clade --plot models.png --no-timing", "models.png is a folder", "name of a file"),
+        ("profile --model clade --labels ² --no-timing", "'²'", "known are"),
         ("profile --model spadee --no-timing", "spadee", "config.json"),
         ("profile --model models/plain --labels ade20k", "ade20k", "leave out --labels"),
         ("profile --model clade --labels ade2k --no-timing", "'ade2k'", "known are"),
@@ -128,6 +138,7 @@ def test_table_1(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_malformed(run: Run, workplace: Path, command: str, found: str, remedy: str) -> None:
+    Path("models.png").mkdir()
     result = run(*command.split())
     assert result.code == 2 and len(result.errors) == 1, result.err
     assert found in result.errors[0] and remedy in result.errors[0]

@@ -69,6 +69,27 @@ def test_sanity_prints_findings_and_its_exit_code(
     assert not Path("runs").exists()
 
 
+def test_sanity_has_the_default_of_the_library(run: Run, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(sanity, "check_sanity", lambda _, share: shares.append(share) or [])
+    monkeypatch.setattr(sanity, "SHARE", 0.125)
+    assert run("train", recipe, "--sanity").code == 0 and shares == [0.125]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("--sanity --resume", "leave out --out and --resume"),
+        ("--sanity --out there", "leave out --out and --resume"),
+        ("--share 0.5", "give it with --sanity"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(run: Run, recipe: Path, options: str, found: str) -> None:
+    result = run("train", recipe, *options.split())
+    assert result.code == 2 and len(result.errors) == 1 and found in result.errors[0]
+    assert not Path("there").exists() and not Path("runs").exists()
+
+
 def test_report_of_nothing_is_one_sentence(run: Run, tmp_path: Path) -> None:
     result = run("report", tmp_path)
     assert result.code == 2 and "holds no run" in result.errors[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segscape.cli.options import prepare_folder
+from segscape.cli.options import check_folder, prepare_folder
 from segscape.errors import DataError, SegscapeError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def modulation(
     for CLADE-ICPE.
     """
     wanted = _channels(channels)
-    prepare_folder(out)
+    check_folder(out)
 
     from segscape.data.open import open_pairs
     from segscape.evaluation.modulation.analysis import analyse_modulation
@@ -77,6 +77,7 @@ def modulation(
         examples=(0, count // 2),
     )
     title = f"Modulation of {pipeline.model.config.model} on {data.name}"
+    prepare_folder(out)
     figures = write_report(analysis, out, title, analysis.frequent_classes() if chosen is None else chosen)
     _print(analysis, as_json)
     if not as_json:
@@ -100,7 +101,7 @@ def attention(
     """Draw at which class's style code each pixel looked, in every block of a CA2-SIS model."""
     if photo_layout is not None and photo is None:
         raise SegscapeError("--photo-layout is the label map of a photo: give --photo, too.")
-    prepare_folder(out)
+    check_folder(out)
 
     from segscape.evaluation.modulation.attention import analyse_attention, write_attention
     from segscape.evaluation.modulation.attention import as_json as numbers
@@ -112,6 +113,7 @@ def attention(
     shown = pipeline.read_layout(layout).resize(pipeline.model.config.image_size).to(pipeline.device)
     style = None if photo is None else pipeline.encode(photo, photo_layout or layout).to(pipeline.device)
     blocks = analyse_attention(pipeline.model, shown, style)
+    prepare_folder(out)
     figures = write_attention(blocks, shown, out)
     if as_json:
         print(json.dumps(numbers(blocks, shown), indent=1, ensure_ascii=False))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segscape.cli.options import parse_labels, parse_size, prepare_folder
+from segscape.cli.options import check_folder, parse_labels, parse_size, require_writable
 from segscape.errors import SegscapeError
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ def compare(
         raise SegscapeError("compare either collects votes or reports them: give one of --vote and --report.")
     if json_file is not None and not report:
         raise SegscapeError("--json writes a report: give it with --report.")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise SegscapeError(f"--json {json_file}: the folder {json_file.parent} does not exist; make it first.")
+    require_writable("--json", json_file)
     if report:
         _report(a, b, out, json_file)
         return
     wanted = None if size is None else parse_size(size)
+    check_folder(out)
 
     from segscape.extras import require
 
@@ -64,7 +64,6 @@ def compare(
     from segscape.studio.study import StudyRequest, prepare_study
     from segscape.studio.survey import create_app
 
-    prepare_folder(out)
     known = None if labels is None else parse_labels(labels)
     study = prepare_study(out, StudyRequest(a, b, data, split, items, seed, wanted, known), device)
     print(f"{len(study.plan.items)} pairs in {study.folder.resolve()}")
@@ -113,7 +112,7 @@ def _write_json(path: Path, study: Study, found: PreferenceReport) -> None:
     import json
     from dataclasses import asdict
 
-    from segscape.files import write_atomically
+    from segscape.files import write_text
     from segscape.studio.votes import PROTOCOL
 
     content = {
@@ -121,5 +120,4 @@ def _write_json(path: Path, study: Study, found: PreferenceReport) -> None:
         "study": study.plan.model_dump(mode="json"),
         "preference": {**asdict(found), "assumption": found.assumption},
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segscape.cli.options import parse_labels, parse_settings, parse_size, prepare_folder
-from segscape.errors import CheckpointError
+from segscape.cli.options import parse_labels, parse_settings, parse_size, prepare_folder, require_no_model
 
 
 def convert(
@@ -49,8 +48,7 @@ def convert(
     Nothing in the file is executed: it is read as plain tensors.
     """
     image_size = parse_size(size)
-    if (out / "config.json").exists() and not force:
-        raise CheckpointError(f"{out} holds a model already: choose another --out, or add --force to replace it.")
+    require_no_model(out, force)
 
     from safetensors.torch import save_file
 

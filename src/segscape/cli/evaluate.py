@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segscape.cli.options import parse_labels, parse_size, prepare_folder
+from segscape.cli.options import check_folder, parse_label_set, parse_size, prepare_folder
 from segscape.errors import EvaluationError, SegscapeError
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def evaluate(
     plan_numbers = _parse_plan(diversity)
     if (out / "report.json").exists() and not force:
         raise EvaluationError(f"{out} holds a report already: choose another --out, or add --force.")
+    check_folder(out)
 
     from segscape.data.open import open_pairs
     from segscape.evaluation.cost.timing import machine
@@ -160,8 +161,6 @@ def _pipeline(model: str | None, device: torch.device) -> Pipeline:
 
 def _label_set(pipeline: Pipeline | None, labels: str | None) -> LabelSet:
     """The model's label set; that of --labels for pictures in a folder."""
-    from segscape.models.generator import as_label_set
-
     if pipeline is not None:
         if labels is not None:
             raise EvaluationError("--labels goes with --images: a model brings its own label set.")
@@ -170,7 +169,7 @@ def _label_set(pipeline: Pipeline | None, labels: str | None) -> LabelSet:
         raise EvaluationError(
             "--images needs --labels SET: the label set of the data (a name, a JSON file, or a number)."
         )
-    return as_label_set(parse_labels(labels))
+    return parse_label_set(labels)
 
 
 def _size(pipeline: Pipeline | None, wanted: Size | None) -> Size:
@@ -193,12 +192,12 @@ def _source(
     rules: Protocol,
 ) -> PictureSource:
     from segscape.evaluation.sources import FolderPictures, ModelPictures
+    from segscape.inference.pipeline import model_title
 
     if pipeline is None:
         assert images is not None
         return FolderPictures(images, dataset.names, size)
-    title = "shipped model" if model is None else Path(model).resolve().name if Path(model).exists() else model
-    source = ModelPictures(pipeline, rules, title)
+    source = ModelPictures(pipeline, rules, model_title(model))
     source.require_size(size)
     return source
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segscape.cli.generate import find_layouts
-from segscape.cli.options import parse_size, prepare_folder
+from segscape.cli.options import check_folder, parse_size, prepare_folder
 from segscape.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,12 +55,14 @@ def export(
     if calibrate and not int8:
         raise ConfigError("--calibrate is for 8 bits only: add --int8.")
     layouts = find_layouts(calibrate or [])
-    prepare_folder(target.parent)
+    check_folder(target.parent)
 
     from segscape.inference import Pipeline
-    from segscape.inference.export import EXPORTERS
+    from segscape.inference.export import EXPORTERS, sign
 
     network = Pipeline.from_pretrained(model, "cpu").model
+    sign(network, wanted)  # refuses a size before there is a folder
+    prepare_folder(target.parent)
     if int8:
         written, lost = _export_int8(network, target, wanted, layouts)
     else:
@@ -78,13 +80,13 @@ def _export_site(out: Path, model: str | None, plain: bool) -> None:
     """Write the studio as a static site."""
     if not plain:
         raise ConfigError("--format web takes the model as it is: omit --size, --int8 and --calibrate.")
-    prepare_folder(out)
+    check_folder(out)
 
     from segscape.inference import Pipeline
+    from segscape.inference.pipeline import model_title
     from segscape.studio.site import write_site
 
-    name = "Segscape's own" if model is None else Path(model).name
-    written = write_site(Pipeline.from_pretrained(model, "cpu").model, out, name)
+    written = write_site(Pipeline.from_pretrained(model, "cpu").model, out, model_title(model))
     print(f"{'difference':<14}at most {written.difference:.1e} of pixels in [-1, 1] from the model")
     print(f"the site is in {out.resolve()}; try it with: python -m http.server --directory {shlex.quote(str(out))}")
 
@@ -99,7 +101,9 @@ def _export_int8(
     chosen = layouts[:: -(-len(layouts) // CALIBRATION)]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         written = export_onnx(network, Path(folder) / target.name, size=size)
-        return written, quantize(written.path, target, chosen).difference
+        drawn = network.config.style_kind is None or network.config.variational
+        style = None if drawn else network.neutral_style(1)
+        return written, quantize(written.path, target, chosen, style=style).difference
 
 
 def _target(out: Path, model: str | None, format: str) -> Path:
@@ -108,7 +112,9 @@ def _target(out: Path, model: str | None, format: str) -> Path:
         raise ConfigError(f"--format {format!r} is unknown: use {', '.join(SUFFIXES)}, web.")
     suffix = SUFFIXES[format]
     if out.suffix not in SUFFIXES.values():
-        name = "model" if model is None else Path(model).name
+        from segscape.inference.pipeline import model_title
+
+        name = "model" if model is None else Path(model_title(model)).name
         return out / f"{name}{suffix}"
     if out.suffix != suffix or out.is_dir():
         raise ConfigError(f"--out {out} is no place for --format {format}: name a file that ends in {suffix}.")

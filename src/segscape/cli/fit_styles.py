@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from segscape.cli.options import prepare_folder
-from segscape.errors import CheckpointError, StyleError
+from segscape.cli.options import prepare_folder, require_no_model
+from segscape.errors import StyleError
 
 
 def fit_styles(
@@ -28,8 +28,7 @@ def fit_styles(
     SEAN takes the mean code of a class where no style is given and a reference photo lacks the class; pix2pixHD draws
     random styles from the clusters. Training has done this with some of its photos; a converted model needs it.
     """
-    if (out / "config.json").exists() and not force:
-        raise CheckpointError(f"{out} holds a model already: choose another --out, or add --force to replace it.")
+    require_no_model(out, force)
 
     from tqdm import tqdm
 
@@ -51,5 +50,5 @@ def fit_styles(
     generator.fit_styles(tqdm(photos, total=-(-len(dataset) // batch_size), unit="batch", disable=None))
     prepare_folder(out)
     card = find_folder(model) / "README.md"
-    generator.save_pretrained(out, card=card.read_text() if card.is_file() else None)
+    generator.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     print(f"styles of {len(dataset)} photos; the model is in {out.resolve()}")

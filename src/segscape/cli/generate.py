@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segscape.cli.options import parse_size, prepare_folder, report
+from segscape.cli.options import check_folder, parse_size, prepare_folder, report
 from segscape.cli.styles import FRAMES, Animation, StyleOptions
 from segscape.errors import ConfigError, DataError, SegscapeError
 
@@ -96,7 +95,7 @@ def generate(
     options.check(colour_preview, force)
     paths = find_layouts(layouts)
     partners = find_instances(paths, instances)
-    prepare_folder(out)
+    check_folder(out)
     taken = {path.resolve() for path in paths}
 
     from tqdm import tqdm
@@ -149,15 +148,16 @@ def _names(stem: str, count: int, options: StyleOptions) -> list[str]:
 
 def _write(pictures: Sequence[Image.Image], targets: Sequence[Path]) -> None:
     """Write each picture into its file, or all into one: an animation or a strip."""
-    from segscape.files import write_atomically
+    from segscape.files import write_png
     from segscape.inference.sheets import ANIMATIONS, paste_grid, save_animation
 
+    prepare_folder(targets[0].parent)
     if targets[0].suffix in ANIMATIONS:
         return save_animation(pictures, targets[0])
     if len(targets) < len(pictures):
         pictures = [paste_grid([pictures])]
     for picture, target in zip(pictures, targets, strict=True):
-        write_atomically(target, partial(picture.save, format="PNG"))
+        write_png(target, picture)
 
 
 def _open_pipeline(model: str | None, device: str, fast: str | None) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segscape.errors import SegscapeError
+from segscape.errors import CheckpointError, SegscapeError
+
+if TYPE_CHECKING:
+    from segscape.labels import LabelSet
 
 LARGEST_SIDE = 16384
 
@@ -29,7 +33,14 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def parse_labels(text: str) -> str | int:
     """`--labels` as `create_model` takes it: a number of classes, or the name or file of a label set."""
-    return int(text) if text.isdigit() else text
+    return int(text) if text.isascii() and text.isdecimal() else text
+
+
+def parse_label_set(text: str) -> LabelSet:
+    """`--labels` as a label set; raises LabelMapError if there is none of that name, or the file is none."""
+    from segscape.labels import as_label_set
+
+    return as_label_set(parse_labels(text))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -52,8 +63,52 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def require_writable(option: str, file: Path | None) -> None:
+    """Find out before the work whether a file can be written, if one is wanted.
+
+    Raises:
+        SegscapeError: it is a folder, or its folder does not exist.
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise SegscapeError(f"{option} {file} is a folder: give the name of a file.")
+    if not file.absolute().parent.is_dir():
+        raise SegscapeError(f"{option} {file}: the folder {file.parent} does not exist; make it first.")
+
+
+def require_no_model(out: Path, force: bool) -> None:
+    """Find out before the work whether a model can be saved in `--out`.
+
+    Raises:
+        CheckpointError: it holds one already, and `--force` is not given.
+        SegscapeError: it cannot be a folder.
+    """
+    check_folder(out)
+    if (out / "config.json").exists() and not force:
+        raise CheckpointError(f"{out} holds a model already: choose another --out, or add --force to replace it.")
+
+
+def check_folder(folder: Path) -> None:
+    """Find out before the work whether `--out` can be a folder; nothing is made.
+
+    Raises:
+        SegscapeError: it is a file, below one, or in a folder that this user cannot write to.
+    """
+    found = folder.absolute()
+    while not found.exists():
+        found = found.parent
+    if not found.is_dir():
+        reason = "it is a file" if found == folder.absolute() else f"{found} is a file"
+    elif found != folder.absolute() and not os.access(found, os.W_OK):
+        reason = f"you cannot write to {found}"
+    else:
+        return
+    raise SegscapeError(f"--out {folder}: cannot make this folder ({reason}); choose another.")
+
+
 def prepare_folder(folder: Path) -> None:
-    """Make the folder that `--out` names, with its parents.
+    """Make the folder that `--out` names, with its parents: just before the first file in it, see `check_folder`.
 
     Raises:
         SegscapeError: it is a file, or cannot be made.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segscape.cli.options import parse_labels, parse_size
+from segscape.cli.options import parse_labels, parse_size, require_writable
 from segscape.errors import EvaluationError
 from segscape.extras import require
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from segscape.models.generator import Generator
 
 FIGURES = (".png", ".svg", ".pdf")
+TIMING_OPTIONS = ("--threads", "--repetitions", "--batch-size")
 DEFAULT_SETTING = "ade20k"
 COLUMN = 26
 """Characters of a model's column."""
@@ -46,6 +47,7 @@ class Profile:
 
 
 def profile(
+    context: typer.Context,
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME|FOLDER", help="A system, or a saved model's folder or id; several side by side."),
@@ -76,7 +78,7 @@ def profile(
     ] = False,
 ) -> None:
     """Count what models cost, and time them: in total, in the backbone, in the conditional norms."""
-    _check(model, table1, plot, json_file, {"--labels": labels, "--size": size, "--layers": layers, "--plot": plot})
+    _check(model, table1, no_timing, plot, json_file, _given(context))
     if table1:
         _table1(json_file)
         return
@@ -92,6 +94,8 @@ def profile(
     for name in model or []:
         generator = _open(name, labels, wanted, weights=not no_timing)
         complexity = count(generator, wanted)
+        if not no_timing:
+            print(f"{name}: timing, 3 x {repetitions} passes after the warm-up", file=sys.stderr, flush=True)
         timing = None if no_timing else measure(
             generator, wanted, device=target, threads=threads, repetitions=repetitions, batch_size=batch_size
         )  # fmt: skip
@@ -109,22 +113,36 @@ def profile(
         _write(json_file, computer, models=[_as_json(entry) for entry in profiles])
 
 
+def _given(context: typer.Context) -> list[str]:
+    """The options on the command line, in the order of the help."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    return [parameter.opts[0] for parameter in context.command.params if parameter.name in given]
+
+
 def _check(
-    model: Sequence[str] | None, table1: bool, plot: Path | None, json_file: Path | None, others: dict[str, object]
+    model: Sequence[str] | None,
+    table1: bool,
+    no_timing: bool,
+    plot: Path | None,
+    json_file: Path | None,
+    given: Sequence[str],
 ) -> None:
-    """Refuse what cannot be done before anything is computed."""
-    given = [option for option, value in {"--model": model, **others}.items() if value]
-    if table1 and given:
-        raise EvaluationError(f"--table1 counts all models in the published settings: leave out {', '.join(given)}.")
+    """Refuse what cannot be done, and what would be ignored, before anything is computed."""
+    idle = [option for option in given if option not in ("--table1", "--json")]
+    if table1 and idle:
+        raise EvaluationError(f"--table1 counts all models in the published settings: leave out {', '.join(idle)}.")
+    idle = [option for option in given if option in TIMING_OPTIONS]
+    if no_timing and idle:
+        raise EvaluationError(f"--no-timing counts only: leave out {', '.join(idle)}.")
     if not table1 and not model:
         raise EvaluationError("no model to profile: give --model NAME or FOLDER (several if you like), or --table1.")
     if plot is not None and plot.suffix not in FIGURES:
         raise EvaluationError(f"--plot {plot}: a figure is written as one of {', '.join(FIGURES)}.")
     if plot is not None:
         require("matplotlib", "eval")
-    for option, path in (("--plot", plot), ("--json", json_file)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise EvaluationError(f"{option} {path}: the folder {path.parent} does not exist; make it first.")
+    require_writable("--plot", plot)
+    require_writable("--json", json_file)
 
 
 def _check_labels(model: Sequence[str], labels: str | None) -> None:
@@ -301,9 +319,8 @@ def _as_json(entry: Profile) -> dict[str, Any]:
 def _write(path: Path, machine: dict[str, Any], **content: Any) -> None:
     """Write JSON with the machine and the rules of counting."""
     from segscape.evaluation.cost.complexity import PAPER_RULE, PLAIN_RULE
-    from segscape.files import write_atomically
+    from segscape.files import write_text
 
     rules = {"macs": PLAIN_RULE, "paper_macs": PAPER_RULE}
-    text = json.dumps({"machine": machine, "rules": rules, **content}, indent=1)
-    write_atomically(path, partial(Path.write_text, data=text + "\n"))
+    write_text(path, json.dumps({"machine": machine, "rules": rules, **content}, indent=1) + "\n")
     print(f"\nfigures in {path.resolve()}")

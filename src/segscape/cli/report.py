@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segscape.cli.options import prepare_folder
+from segscape.cli.options import check_folder
 
 
 def report(
@@ -22,5 +22,5 @@ def report(
     from segscape.training.report import write_report
 
     if out is not None:
-        prepare_folder(out)
+        check_folder(out)
     print(write_report(run, out))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from segscape.cli.options import check_folder, prepare_folder
 from segscape.cli.styles import parse_look
 from segscape.errors import DataError
 
@@ -31,9 +31,10 @@ def reshape(
     """Draw a layout with the shapes that some of its classes have in another layout; no label map is edited."""
     if out.exists() and not force:
         raise DataError(f"{out} exists already: add --force to replace it.")
+    check_folder(out.parent)
     amounts = (amount,) if frames is None else tuple(amount * step / (frames - 1) for step in range(frames))
 
-    from segscape.files import write_atomically
+    from segscape.files import write_png
     from segscape.inference import Pipeline
     from segscape.inference.shapes import edit_shapes
     from segscape.inference.sheets import paste_grid
@@ -47,6 +48,6 @@ def reshape(
         style=None if style is None else parse_look(style),
     )
     picture = pictures[0] if frames is None else paste_grid([pictures])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, partial(picture.save, format="PNG"))
+    prepare_folder(out.parent)
+    write_png(out, picture)
     print(f"picture in {out.resolve()}")

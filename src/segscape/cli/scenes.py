@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segscape.cli.options import parse_size, prepare_folder
+from segscape.cli.options import check_folder, parse_size, prepare_folder
 from segscape.errors import DataError
 
 
@@ -27,21 +27,24 @@ def scenes(
         raise DataError(f"{out} holds label maps already: choose another --out, or add --force.")
     folders = {kind: out / kind for kind in ("images", "labels", "instances")}
     for folder in folders.values():
-        prepare_folder(folder)
+        check_folder(folder)
 
     import numpy as np
     from PIL import Image
     from tqdm import tqdm
 
     from segscape.data.procedural import ProceduralScenes
+    from segscape.files import write_png
     from segscape.label_files import write_label_map
 
     dataset = ProceduralScenes(count, size=drawn_size, seed=seed)
+    for folder in folders.values():
+        prepare_folder(folder)
     for index in tqdm(range(count), unit="scene", disable=None):
         sample = dataset.sample(index)
         name = f"{index:06d}.png"
         assert sample.image is not None and sample.instance_map is not None
-        Image.fromarray(sample.image).save(folders["images"] / name)
+        write_png(folders["images"] / name, Image.fromarray(sample.image))
         write_label_map(folders["labels"] / name, sample.label_map, dataset.labels)
-        Image.fromarray(sample.instance_map.astype(np.uint16)).save(folders["instances"] / name)
+        write_png(folders["instances"] / name, Image.fromarray(sample.instance_map.astype(np.uint16)))
     print(f"{count} scenes in {out.resolve()}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segscape.cli.options import parse_labels, parse_size, prepare_folder
+from segscape.cli.options import check_folder, parse_label_set, parse_size
 from segscape.errors import EvaluationError, TrainingError
 
 if TYPE_CHECKING:
@@ -65,16 +65,15 @@ def train(
     pictures = parse_size(size)
     if (out / "model").exists() and not force:
         raise TrainingError(f"{out} holds a segmenter already: choose another --out, or add --force to replace it.")
+    check_folder(out)
 
     from segscape.data.open import has_splits, open_pairs
     from segscape.inference.pipeline import choose_device
-    from segscape.models.generator import as_label_set
     from segscape.training.segmenter import train_segmenter
 
-    label_set = as_label_set(parse_labels(labels))
+    label_set = parse_label_set(labels)
     dataset = open_pairs(data, label_set, "train")
     val = open_pairs(data, label_set, "val") if has_splits(data) else None
-    prepare_folder(out)
     folder = train_segmenter(
         dataset,
         out,
@@ -89,7 +88,7 @@ def train(
         device=choose_device(device),
     )
     if val is not None:
-        print((out / "scores.json").read_text())
+        print((out / "scores.json").read_text(encoding="utf-8"))
     print(f"segmenter in {folder.resolve()}")
 
 
@@ -116,9 +115,8 @@ def score(
     from segscape.data.open import open_pairs
     from segscape.evaluation.agreement.mapping import ClassMapping
     from segscape.evaluation.agreement.segmenters import UNetSegmenter, agreement_on_photographs, open_segmenter
-    from segscape.models.generator import as_label_set
 
-    given = None if labels is None else as_label_set(parse_labels(labels))
+    given = None if labels is None else parse_label_set(labels)
     judge = open_segmenter(segmenter or _shipped(given), device)
     label_set = given or (judge.model.config.labels if isinstance(judge, UNetSegmenter) else None)
     if label_set is None:

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segscape.cli.options import require_writable
 from segscape.errors import StyleError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class StyleOptions:
             raise StyleError(f"--grid is one picture with the layouts and all styles, so {other} does not go with it.")
         if self.save is not None and self.save.suffix != STYLE_FILE:
             raise StyleError(f"--save-style {self.save}: give a name that ends in {STYLE_FILE}.")
+        require_writable("--save-style", self.save)
         if self.save is not None and self.save.exists() and not force:
             raise StyleError(f"{self.save} exists already: add --force to replace it.")
         dict(self._class_items())

@@ -33,8 +33,11 @@ def train(
         bool, typer.Option("--sanity", help="Learn four pairs by heart and say what works; leave with 1 if not all.")
     ] = False,
     share: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="With --sanity: how far the distance must fall, of its start.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0.01, max=0.99, help="With --sanity: how far the distance must fall, of its start; half by default."
+        ),
+    ] = None,
 ) -> None:
     """Train a model by a recipe.
 
@@ -46,6 +49,10 @@ def train(
 
     if resume and init_from:
         raise SegscapeError("--resume goes on with the run's own weights: give --init-from for a new run only.")
+    if sanity and (out or resume):
+        raise SegscapeError("--sanity is a trial that keeps nothing: leave out --out and --resume.")
+    if share is not None and not sanity:
+        raise SegscapeError("--share is how far the distance falls in the trial: give it with --sanity.")
     resolved = load_recipe(recipe, overrides or [])
     if init_from:
         resolved = resolved.model_copy(update={"init_from": init_from})
@@ -60,12 +67,12 @@ def train(
     run(resolved, out or Path("runs") / recipe.stem, resume=resume)
 
 
-def _try(recipe: Recipe, share: float) -> None:
+def _try(recipe: Recipe, share: float | None) -> None:
     """Print what a short trial finds; leave with 1 if something does not work."""
-    from segscape.training.sanity import check_sanity
+    from segscape.training.sanity import SHARE, check_sanity
 
     passed = True
-    for finding in check_sanity(recipe, share):
+    for finding in check_sanity(recipe, SHARE if share is None else share):
         print(finding, flush=True)
         passed &= finding.passed
     print("Data, losses and model work together." if passed else "Something does not work: mend it before a long run.")

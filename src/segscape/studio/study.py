@@ -19,11 +19,10 @@ from segscape.data.folder import FileDataset, files_by_name, stored_size
 from segscape.data.open import open_pairs
 from segscape.errors import DataError, EvaluationError
 from segscape.evaluation.fidelity.reference import read_resized
-from segscape.files import write_atomically
+from segscape.files import write_atomically, write_text
 from segscape.inference import Pipeline
-from segscape.labels import LabelSet
+from segscape.labels import LabelSet, as_label_set
 from segscape.layout import Layout, Size
-from segscape.models.generator import as_label_set
 from segscape.studio.votes import SIDES
 
 Kind = Literal["a", "b", "layouts"]
@@ -164,8 +163,8 @@ def prepare_study(folder: Path, request: StudyRequest, device: str = "auto") -> 
     dataset = _open_data(request, study, sources)
     if study is None:
         study = Study(folder, _plan(request, dataset, sources))
-        text = study.plan.model_dump_json(indent=1) + "\n"
-        write_atomically(folder / "study.json", lambda path: path.write_text(text, encoding="utf-8"))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "study.json", study.plan.model_dump_json(indent=1) + "\n")
     for item in tqdm(study.missing(), unit="pair", disable=None):
         _draw(study, item, dataset, sources)
     return study

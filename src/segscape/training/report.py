@@ -11,8 +11,9 @@ from typing import Any
 
 from segscape.errors import RecipeError
 from segscape.evaluation.plotting import INK, new_figure, save_figure
+from segscape.extras import require
 from segscape.files import write_text
-from segscape.training.recipe import load_recipe
+from segscape.training.recipe import Recipe, load_recipe
 from segscape.training.tracking import read_metrics
 
 COLUMNS = 3
@@ -38,11 +39,12 @@ def write_report(run: Path, folder: Path | None = None) -> Path:
     curves = read_curves(run / "metrics.jsonl")
     if not curves:
         raise RecipeError(f"{run} has written no metrics yet: the first line comes after `log_images` images.")
+    recipe = load_recipe(run / "recipe.yaml")
+    require("matplotlib", "eval")
     folder = folder or run / "report"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [draw_curves(group, members, folder) for group, members in _groups(curves)]
-    text = "\n".join(_sections(run, folder, curves, pictures))
-    write_text(folder / "report.md", text)
+    write_text(folder / "report.md", "\n".join(_sections(run, recipe, folder, curves, pictures)))
     return folder / "report.md"
 
 
@@ -85,8 +87,7 @@ def _groups(curves: dict[str, Curve]) -> Iterator[tuple[str, dict[str, Curve]]]:
         )
 
 
-def _sections(run: Path, folder: Path, curves: dict[str, Curve], pictures: list[Path]) -> Iterator[str]:
-    recipe = load_recipe(run / "recipe.yaml")
+def _sections(run: Path, recipe: Recipe, folder: Path, curves: dict[str, Curve], pictures: list[Path]) -> Iterator[str]:
     seen = max(points[-1][0] for points in curves.values())
     yield f"# {run.resolve().name}\n"
     yield f"`{recipe.model.name}`, {seen:,} of {recipe.images:,} images.\n"

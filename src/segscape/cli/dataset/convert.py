@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segscape.cli.options import parse_labels, parse_size, report
+from segscape.cli.options import parse_label_set, parse_size, report
 from segscape.errors import SegscapeError
 
 if TYPE_CHECKING:
@@ -59,16 +59,15 @@ def convert(
     samples are reported and left out; the exit code is then 1. An interrupted conversion to shards goes on when the
     same command is given again.
     """
-    target_size = None if size is None else int(size) if size.isdigit() and int(size) else parse_size(size)
+    target_size = None if size is None else _parse_size(size)
     if to is Form.folder and "://" in out:
         raise SegscapeError(f"--out {out}: folders are written to local disks only; choose --to shards for a URL.")
 
     from segscape.data.conversion.layouts import find_splits, open_conversion, write_folders
     from segscape.data.shards.storage import join
     from segscape.data.shards.writing import write_shards
-    from segscape.models.generator import as_label_set
 
-    target = None if labels is None else as_label_set(parse_labels(labels))
+    target = None if labels is None else parse_label_set(labels)
     splits = {"": split} if split else {name: name or None for name in find_splits(path, kind)}
     opened = {
         place: open_conversion(path, name, kind=kind, labels=target, remap=remap, size=target_size)
@@ -87,6 +86,12 @@ def convert(
                     conversion, join(out, place), samples_per_shard=samples_per_shard, workers=workers, report=bar
                 )
     _summarise(conversions, out, len(problems))
+
+
+def _parse_size(text: str) -> int | tuple[int, int]:
+    """`HxW`, or the one number of a short side; raises SegscapeError."""
+    is_side = text.isascii() and text.isdecimal() and int(text) > 0
+    return int(text) if is_side else parse_size(text)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from segscape.cli.options import prepare_folder
+from segscape.cli.options import check_folder, prepare_folder
 from segscape.errors import DataError
 
 HEADER = """\
@@ -35,24 +35,26 @@ def init(
     taken = [file for file in (label_file, recipe_file) if file.exists()]
     if taken and not force:
         raise DataError(f"{taken[0]} exists already: choose another --name or --out, or add --force to replace it.")
-    prepare_folder(out)
+    check_folder(out)
 
     from tqdm import tqdm
 
     from segscape.data.inspection.draft import draft_label_set, draft_recipe, recipe_text
     from segscape.data.inspection.inspection import inspect_dataset
+    from segscape.files import write_text
 
     with tqdm(unit="sample", disable=None) as bar:
         inspection = inspect_dataset(path, kind=kind, on_sample=lambda: bar.update() and None)
     draft = None if inspection.labels else draft_label_set(inspection, name)
     recipe = draft_recipe(inspection, str(label_file.resolve()))
+    prepare_folder(out)
     if draft is not None:
         draft.labels.save(label_file)
         print(f"label set: {label_file}, {draft.labels.num_classes} classes; give them their names")
         for remark in draft.remarks:
             print(f"  {remark}")
     description = f"{sum(inspection.samples.values())} samples of {path}."
-    recipe_file.write_text(HEADER.format(description=description) + recipe_text(recipe), encoding="utf-8")
+    write_text(recipe_file, HEADER.format(description=description) + recipe_text(recipe))
     print(f"recipe: {recipe_file}")
     if inspection.problems:
         count = len(inspection.problems)

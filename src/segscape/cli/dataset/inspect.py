@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segscape.cli.options import parse_labels
+from segscape.cli.options import parse_label_set, require_writable
 from segscape.errors import DataError, SegscapeError
 
 if TYPE_CHECKING:
@@ -44,24 +44,24 @@ def inspect(
 
     Problems must be mended before training; notes work, but deserve a look. The exit code is 1 if there are problems.
     """
-    for file in filter(None, (as_json, sheet)):
-        _require_folder(file)
+    require_writable("--json", as_json)
+    require_writable("--sheet", sheet)
     if sheet is not None and sheet.suffix.lower() not in SHEET_SUFFIXES:
         raise SegscapeError(f"--sheet {sheet}: choose a name that ends in {', '.join(SHEET_SUFFIXES)}.")
 
     from tqdm import tqdm
 
     from segscape.data.inspection.inspection import inspect_dataset
-    from segscape.models.generator import as_label_set
+    from segscape.files import write_text
 
-    label_set = None if labels is None else as_label_set(parse_labels(labels))
+    label_set = None if labels is None else parse_label_set(labels)
     with tqdm(unit="sample", disable=None) as bar:
         inspection = inspect_dataset(
             path, split=split, kind=kind, labels=label_set, workers=workers, on_sample=lambda: bar.update() and None
         )
     _print(report_lines(inspection))
     if as_json is not None:
-        _write(as_json, lambda part: part.write_text(json.dumps(inspection.as_json(), indent=1) + "\n"))
+        write_text(as_json, json.dumps(inspection.as_json(), indent=1) + "\n")
     if sheet is not None:
         _draw(inspection, sheet)
     if inspection.problems:
@@ -135,6 +135,7 @@ def _print(lines: Iterable[str]) -> None:
 def _draw(inspection: Inspection, sheet: Path) -> None:
     from segscape.data.inspection.contact_sheet import contact_sheet
     from segscape.data.inspection.draft import draft_label_set
+    from segscape.files import write_atomically
 
     try:
         labels = inspection.labels or draft_label_set(inspection, "draft").labels
@@ -143,18 +144,5 @@ def _draw(inspection: Inspection, sheet: Path) -> None:
         return
     picture = contact_sheet(inspection.listings, labels)
     form = "JPEG" if sheet.suffix.lower() in (".jpg", ".jpeg") else sheet.suffix[1:].upper()
-    _write(sheet, lambda part: picture.save(part, format=form))
+    write_atomically(sheet, lambda part: picture.save(part, format=form))
     print(f"contact sheet in {sheet.resolve()}")
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    from segscape.files import write_atomically
-
-    write_atomically(path, write)
-
-
-def _require_folder(file: Path) -> None:
-    if file.is_dir():
-        raise SegscapeError(f"{file} is a folder: give the name of a file.")
-    if not file.absolute().parent.is_dir():
-        raise SegscapeError(f"{file}: the folder {file.parent} does not exist; make it first.")

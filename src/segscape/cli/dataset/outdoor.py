@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from segscape.cli.options import require_writable
 from segscape.errors import DataError
 
 
@@ -26,10 +27,9 @@ def outdoor(
     The list stands for the dataset wherever a folder of data is asked for. The paper does not name all its classes, so
     compare the counts.
     """
+    require_writable("--out", out)
     if out.exists() and not force:
         raise DataError(f"{out} exists already: choose another --out, or add --force to replace it.")
-    if not out.absolute().parent.is_dir():
-        raise DataError(f"--out {out}: the folder {out.parent} does not exist; make it first.")
 
     from segscape.data.folder import FileDataset
     from segscape.data.published.ade20k import KIND, OUTDOOR_SIZES, outdoor_names
