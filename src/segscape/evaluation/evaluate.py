@@ -36,7 +36,7 @@ from segscape.evaluation.report.report import Report
 from segscape.evaluation.score import Score
 from segscape.evaluation.scoring import agreement_scores, class_scores, diversity_scores, fidelity_scores
 from segscape.evaluation.sources import FolderPictures, Pictures, PictureSource
-from segscape.files import write_atomically
+from segscape.files import write_png
 from segscape.labels import LabelSet
 from segscape.layout import Size
 
@@ -375,4 +375,4 @@ def _keep(folder: Path, names: Sequence[str], pictures: Pictures) -> None:
     for name, picture in zip(names, pictures, strict=True):
         path = folder / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, partial(Image.fromarray(picture).save, format="PNG"))
+        write_png(path, Image.fromarray(picture))

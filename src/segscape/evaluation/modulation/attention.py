@@ -23,7 +23,7 @@ from segscape.evaluation.modulation.figures import (
     size_text,
 )
 from segscape.evaluation.plotting import new_figure
-from segscape.files import write_atomically
+from segscape.files import write_text
 from segscape.layout import Layout, Size
 from segscape.models.ca2_sis import CA2SISGenerator
 from segscape.models.generator import Generator
@@ -101,7 +101,7 @@ def write_attention(blocks: Sequence[BlockAttention], layout: Layout, folder: Pa
     for number, block in enumerate(blocks):
         figures.append(draw_classes(block, layout, folder / f"attention-{number}.png", f"block {number}"))
     text = json.dumps(as_json(blocks, layout), indent=1, ensure_ascii=False)
-    write_atomically(folder / "attention.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_text(folder / "attention.json", text + "\n")
     return figures
 
 

@@ -27,7 +27,7 @@ from segscape.evaluation.modulation.table_figures import (
     draw_position_plane,
     draw_tables,
 )
-from segscape.files import write_atomically
+from segscape.files import write_text
 from segscape.labels import LabelSet
 
 DEFINITION = (
@@ -150,9 +150,8 @@ def write_report(analysis: ModulationAnalysis, folder: Path, title: str, classes
     """
     figures = _draw(analysis, folder, classes)
     numbers = json.dumps(as_json(analysis), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / "analysis.json", lambda path: path.write_text(numbers, encoding="utf-8"))
-    text = _markdown(analysis, title, figures)
-    write_atomically(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / "analysis.json", numbers)
+    write_text(folder / "report.md", _markdown(analysis, title, figures))
     return figures
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from segscape.errors import EvaluationError
 from segscape.evaluation.plotting import INK, new_figure, save_figure
 from segscape.evaluation.report.cases import Case, ClassScore, Pixels
-from segscape.files import write_atomically
+from segscape.files import write_png
 
 FOLDER = "pictures"
 """Where the pictures lie, beside `report.html`."""
@@ -235,7 +234,7 @@ def _place(folder: Path, file: str, column: str, case: Case) -> Picture | None:
 def _write_picture(folder: Path, name: str, pixels: Pixels) -> str:
     """Write `pictures/name.png`; the return value is the path as seen from the page."""
     source = f"{FOLDER}/{name}.png"
-    write_atomically(folder / source, partial(Image.fromarray(pixels).save, format="PNG"))
+    write_png(folder / source, Image.fromarray(pixels))
     return source
 
 

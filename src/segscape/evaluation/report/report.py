@@ -8,7 +8,6 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from segscape.evaluation.report import pictures
 from segscape.evaluation.report.cases import Case, ClassScore, Pixels
 from segscape.evaluation.score import Group, Score
 from segscape.extras import require
-from segscape.files import write_atomically
+from segscape.files import write_text
 
 FORMAT = 1
 """Number of the form of `report.json`; it changes when older readers would misread the file."""
@@ -98,7 +97,7 @@ class Report:
             text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise EvaluationError(f"the report cannot be written as JSON: {error}.") from None
-        write_atomically(path, partial(_write_text, text=text + "\n"))
+        write_text(path, text + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Report:
@@ -265,7 +264,7 @@ def write_report(
         galleries=dict(zip(("samples", "worst", "best"), galleries, strict=True)),
         protocol=json.dumps(report.protocol, indent=2, ensure_ascii=False),
     )
-    write_atomically(folder / "report.html", partial(_write_text, text=page))
+    write_text(folder / "report.html", page)
 
 
 class _Line(NamedTuple):
@@ -286,10 +285,6 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.jinja")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _finite(value: Any) -> Any:
