@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from segscape.inference.folding import (
     DenseModulation,
     FoldedSPADE,
+    FoldedStep,
     GatheredModulation,
     Modulation,
-    NormedConvolution,
     fast_convolution,
 )
 from segscape.inference.strips import StripConvolution
@@ -117,7 +117,7 @@ def test_a_normed_convolution_is_its_parts(
     x = torch.randn(2, 64, *((6, 10) if doubled else (12, 20)))
     with torch.no_grad():
         wanted = convolution(activated(norm(F.interpolate(x, scale_factor=2) if doubled else x, layout)))
-        fast = NormedConvolution(norm, convolution, 0.2, strips)
+        fast = FoldedStep(norm, convolution, 0.2, strips)
         assert isinstance(fast.convolution, StripConvolution) == strips
         found = fast(x.contiguous(memory_format=torch.channels_last), layout, None, doubled, reuse=False)
     assert torch.allclose(found, wanted, atol=1e-4)

@@ -193,20 +193,12 @@ class FoldedCLADE(nn.Module):
 
     def modulation(self, layout: Layout, size: Size, slope: float) -> Modulation:
         """The norm and a LeakyReLU at one size."""
-        index = layout.at(size)
-        if self.mean is None:
-            return GatheredModulation(index, self.scale, self.shift, slope)
-        offsets = layout.position(size, self.norm.position_rule).to(self.scale.dtype)
-        factors = (1 + self.norm.position_gamma(offsets), 1 + self.norm.position_beta(offsets))
-        return GatheredModulation(index, self.scale, self.shift, slope, self.mean, factors)
+        factors = self.norm.position_factors(layout, size, self.scale.dtype)
+        return GatheredModulation(layout.at(size), self.scale, self.shift, slope, self.mean, factors)
 
     def appended_maps(self, layout: Layout, size: Size) -> Tensor:
         """The maps that CLADE appends to its output, `[N, 1 or 2, h, w]`."""
-        norm, kind = self.norm, self.scale.dtype
-        maps: list[Tensor] = [norm.edge(layout.edges(size).to(kind))] if norm.instances else []
-        if norm.position == "feature":
-            maps.append(norm.position_feature(layout.position(size, norm.position_rule).to(kind)))
-        return torch.cat(maps, dim=1)
+        return torch.cat(self.norm.appended_maps(layout, size, self.scale.dtype), dim=1)
 
 
 class FoldedSPADE(nn.Module):
@@ -262,7 +254,7 @@ def _fold(second: Tensor, bias: Tensor, mean: Tensor, factor: Tensor) -> tuple[T
     return torch.stack([gamma, beta], dim=1).flatten(1), torch.stack([gamma_bias, beta_bias])
 
 
-class NormedConvolution(nn.Module):
+class FoldedStep(nn.Module):
     """A conditional norm, LeakyReLU, and the convolution after them.
 
     Args:
@@ -334,9 +326,9 @@ class FastResidualBlock(nn.Module):
     def __init__(self, block: ResidualBlock, doubled: bool, strips: bool) -> None:
         super().__init__()
         self.doubled = doubled
-        self.step_0 = NormedConvolution(block.norm_0, block.conv_0, SLOPE, strips)
-        self.step_1 = NormedConvolution(block.norm_1, block.conv_1, SLOPE, strips)
-        self.shortcut = NormedConvolution(block.norm_s, block.conv_s, 1.0, strips) if block.learned_shortcut else None
+        self.step_0 = FoldedStep(block.norm_0, block.conv_0, SLOPE, strips)
+        self.step_1 = FoldedStep(block.norm_1, block.conv_1, SLOPE, strips)
+        self.shortcut = FoldedStep(block.norm_s, block.conv_s, 1.0, strips) if block.learned_shortcut else None
 
     def forward(self, x: Tensor, layout: Layout, style: Style | None = None) -> Tensor:
         """`x [N, C, h, w] -> [N, out_channels, h, w]`, twice as large if `doubled`; `x` may be overwritten."""

@@ -70,14 +70,13 @@ class CLADE(LayoutModulatedNorm):
         """
         size = (x.shape[-2], x.shape[-1])
         if self.fuses:
-            y = self.fused(x, layout.at(size), self.gamma, self.beta, slope, self._factors(layout, size, x.dtype))
+            factors = self.position_factors(layout, size, x.dtype)
+            y = self.fused(x, layout.at(size), self.gamma, self.beta, slope, factors)
         else:
             gamma, beta = self.modulation(layout, size, x.dtype)
             y = _activate(self.statistics(x) * gamma + beta, slope)
-        extra = [self.edge(layout.edges(size).to(x.dtype))] if self.instances else []
-        if self.position == "feature":
-            extra.append(self.position_feature(layout.position(size, self.position_rule).to(x.dtype)))
-        return torch.cat([y, *(_activate(m, slope) for m in extra)], dim=1) if extra else y
+        maps = self.appended_maps(layout, size, x.dtype)
+        return torch.cat([y, *(_activate(m, slope) for m in maps)], dim=1) if maps else y
 
     def activated(self, x: Tensor, layout: Layout, style: Style | None, slope: float) -> Tensor:
         """The norm and the LeakyReLU after it in one."""
@@ -89,10 +88,22 @@ class CLADE(LayoutModulatedNorm):
         classes = layout.at(size)  # [N, h, w]
         gamma = F.embedding(classes, self.gamma).permute(0, 3, 1, 2)  # [N, C, h, w]
         beta = F.embedding(classes, self.beta).permute(0, 3, 1, 2)
-        factors = self._factors(layout, size, dtype)
+        factors = self.position_factors(layout, size, dtype)
         return (gamma * factors[0], beta * factors[1]) if factors else (gamma, beta)
 
-    def _factors(self, layout: Layout, size: Size, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    def appended_maps(self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """What follows the C channels of the output: of edges, then of the encoding, each `[N, 1, h, w]`, or nothing.
+
+        Raises LayoutError if instances are used and the layout has none.
+        """
+        maps: list[Tensor] = [self.edge(layout.edges(size).to(dtype))] if self.instances else []
+        if self.position == "feature":
+            maps.append(self.position_feature(layout.position(size, self.position_rule).to(dtype)))
+        return maps
+
+    def position_factors(
+        self, layout: Layout, size: Size, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor] | None:
         """What gamma and beta are multiplied by, each `[N, 1, h, w]`, if `position` is `modulation`."""
         if self.position != "modulation":
             return None
