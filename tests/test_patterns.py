@@ -46,7 +46,7 @@ def assert_matches_brute_force(found: PatternIndex, tokens: torch.Tensor, num_to
     assert found.index.shape == tokens.shape
     assert same_partition(found.index.numpy(), expected)
     inner = windows(tokens, num_tokens, kernel_size)
-    assert found.num_inner == len(np.unique(inner.reshape(-1, inner.shape[-1]), axis=0))
+    assert len(found.tokens) == len(np.unique(inner.reshape(-1, inner.shape[-1]), axis=0))
 
 
 @settings(max_examples=150, deadline=None)
@@ -71,7 +71,7 @@ def test_says_what_each_pattern_is_made_of(case: tuple[torch.Tensor, int], kerne
             if 0 <= y < height and 0 <= x < width:
                 assert found.tokens[inner].tolist() == inner_windows[image, y, x].tolist()
             else:
-                assert inner == found.num_inner
+                assert inner == len(found.tokens)
 
 
 @settings(max_examples=100, deadline=None)

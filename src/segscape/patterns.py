@@ -46,11 +46,6 @@ class PatternIndex:
         return self.inner.shape[0]
 
     @property
-    def num_inner(self) -> int:
-        """Q: how many distinct windows of tokens the batch has."""
-        return self.tokens.shape[0]
-
-    @property
     def share(self) -> float:
         """Patterns per pixel, in (0, 1]: low for structured maps, 1 where every neighbourhood is another."""
         return self.num_patterns / self.index.numel()

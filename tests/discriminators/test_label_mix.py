@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segscape.discriminators import MultiScaleDiscriminator, label_mix, mix
+from segscape.discriminators import MultiScaleDiscriminator, label_mix
 from segscape.labels import LabelSet
 from segscape.layout import Layout
 from segscape.losses import label_mix_loss
@@ -49,12 +49,6 @@ def test_the_generator_decides() -> None:
     assert torch.equal(first, again)
     masks = [label_mix(real, fake, layout, torch.Generator().manual_seed(seed))[1] for seed in range(5)]
     assert any(not torch.equal(first, mask) for mask in masks)
-
-
-def test_a_full_mask_gives_the_real_image_and_an_empty_one_the_generated() -> None:
-    real, fake, _ = drawn(2)
-    assert torch.equal(mix(real, fake, torch.ones(3, 1, 12, 10)), real)
-    assert torch.equal(mix(real, fake, torch.zeros(3, 1, 12, 10)), fake)
 
 
 def test_images_of_another_size_read_the_layout_at_theirs() -> None:

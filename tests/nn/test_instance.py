@@ -36,6 +36,11 @@ def test_without_gradients() -> None:
         assert torch.equal(instance_norm(x), nn.InstanceNorm2d(4)(x))
 
 
+def test_scale_and_shift_are_refused() -> None:
+    with pytest.raises(ValueError, match="neither scale nor shift"):
+        InstanceNorm2d(4, affine=True)
+
+
 @pytest.mark.xfail(strict=False, reason="if this passes with all versions, nn/instance.py has served its time")
 def test_pytorch_is_right_by_itself() -> None:
     x, direction = torch.randn(1, 4, 6, 5, requires_grad=True), torch.randn(1, 4, 6, 5)

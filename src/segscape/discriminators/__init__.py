@@ -2,7 +2,7 @@
 
 from segscape.discriminators.feature_pyramid import FeaturePyramidDiscriminator
 from segscape.discriminators.judgement import Discriminator, Judgement
-from segscape.discriminators.label_mix import label_mix, mix
+from segscape.discriminators.label_mix import label_mix
 from segscape.discriminators.multiscale import MultiScaleDiscriminator, PatchDiscriminator
 
 __all__ = [
@@ -12,5 +12,4 @@ __all__ = [
     "MultiScaleDiscriminator",
     "PatchDiscriminator",
     "label_mix",
-    "mix",
 ]

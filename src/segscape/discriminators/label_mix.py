@@ -34,9 +34,4 @@ def label_mix(
     labels = layout.at((real.shape[-2], real.shape[-1]))
     is_real = (coins < 0.5).to(labels.device).gather(1, labels.flatten(1)).view_as(labels)
     mask = is_real.unsqueeze(1).to(real.dtype)
-    return mix(real, fake, mask), mask
-
-
-def mix(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
-    """``real`` where the mask ``[N, 1, H, W]`` is 1 and ``fake`` where it is 0; both ``[N, C, H, W]``."""
-    return torch.where(mask.bool(), real, fake)
+    return torch.where(mask.bool(), real, fake), mask

@@ -20,10 +20,17 @@ def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """`nn.InstanceNorm2d` without parameters and running statistics, by `instance_norm`."""
+    """`nn.InstanceNorm2d` without parameters and running statistics, by `instance_norm`.
+
+    Args:
+        num_features: channels.
+        affine: False; there for what makes norms of any kind. Raises ValueError for True.
+    """
 
     def __init__(self, num_features: int, *, affine: bool = False) -> None:
-        super().__init__(num_features, affine=affine)
+        if affine:
+            raise ValueError("this instance norm has neither scale nor shift: use nn.InstanceNorm2d(affine=True)")
+        super().__init__(num_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x [N, C, h, w]` -> the same, normalised."""
