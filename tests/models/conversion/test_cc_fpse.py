@@ -144,7 +144,7 @@ def test_what_does_not_fit() -> None:
         convert(state, labels=5, image_size=(64, 64))
     with pytest.raises(CheckpointError, match="starts from 4 places, but images of 64x96 start from 6"):
         convert(state, labels=5, image_size=(64, 96))
-    with pytest.raises(CheckpointError, match=r"trained with 5 classes .or 4 and instance edges.*has 7"):
+    with pytest.raises(CheckpointError, match=r"trained with 5 \(or 4 and instance edges\) classes.*has 7"):
         convert(state, labels=7, image_size=(64, 64))
     with pytest.raises(CheckpointError, match=r"is incomplete: stem\.weight"):
         convert({key: value for key, value in state.items() if key != "fc.weight"}, labels=5, image_size=(64, 64))

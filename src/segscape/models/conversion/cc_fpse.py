@@ -18,6 +18,7 @@ from segscape.models.conversion.official import (
     State,
     has_keys,
     load_discriminator,
+    reads_edges,
     rename,
     under,
     with_classes_of,
@@ -125,7 +126,7 @@ def discriminator_from_state(
     """An official discriminator (`*_net_D.pth`) as one of ours, in training mode. Arguments and errors as `convert`."""
     state, labels = rename(official, DISCRIMINATOR_KEYS, source), as_label_set(labels)
     _require(state, ("embedding.weight", "encoders.0.0.weight"), source)
-    instances = _uses_instances(state["embedding.weight"], labels, source)
+    instances = reads_edges(state["embedding.weight"].shape[1], labels, None, source)
     base = state["encoders.0.0.weight"].shape[0]
     discriminator = FeaturePyramidDiscriminator(labels.num_classes, instances=instances, base_channels=base)
     load_discriminator(discriminator, _reorder(state, labels), source)
@@ -139,7 +140,7 @@ def _config(state: State, labels: LabelSet, image_size: tuple[int, int], source:
     config: CCFPSEConfig = CCFPSEConfig.build(
         labels=labels,
         image_size=image_size,
-        use_instances=_uses_instances(state[first], labels, source),
+        use_instances=reads_edges(state[first].shape[1], labels, None, source),
         base_channels=state[first].shape[0],
         hidden_channels=state[hidden].shape[0],
         upsampling="more" if f"pyramid.encoders.{LEVELS - 1}.0.weight" in state else "normal",
@@ -158,17 +159,6 @@ def _require(state: State, names: tuple[str, ...], source: str) -> None:
     missing = [name for name in names if name not in state]
     if missing:
         raise CheckpointError(f"{source} is incomplete: {missing[0]}, as we call it, is missing.")
-
-
-def _uses_instances(weight: Tensor, labels: LabelSet, source: str) -> bool:
-    """Whether a layer that reads the semantic map reads edges; raises CheckpointError if its classes are others."""
-    channels = weight.shape[1]
-    if channels - labels.num_classes not in (0, 1):
-        raise CheckpointError(
-            f"{source} was trained with {channels} classes (or {channels - 1} and instance edges), but the label set "
-            f"{labels.name!r} has {labels.num_classes}: give the label set of the checkpoint (an unknown class counts)."
-        )
-    return channels > labels.num_classes
 
 
 def _reorder(state: State, labels: LabelSet) -> dict[str, Tensor]:

@@ -107,6 +107,24 @@ def check_classes(found: int, described: str, labels: LabelSet, source: str) -> 
         )
 
 
+def reads_edges(channels: int, labels: LabelSet, wish: bool | None, source: str) -> bool:
+    """Whether a layer reads instance edges beside the classes.
+
+    Args:
+        channels: of the layout that it reads.
+        labels: the label set of the checkpoint.
+        wish: what the caller says; None: it does if it has one channel more than classes.
+        source: what errors call the state dict.
+
+    Raises:
+        CheckpointError: the classes are not those of `labels`.
+    """
+    edges = channels == labels.num_classes + 1 if wish is None else wish
+    described = f"{channels} (or {channels - 1} and instance edges)" if wish is None else str(channels - int(edges))
+    check_classes(channels - int(edges), described, labels, source)
+    return edges
+
+
 def load_discriminator(discriminator: Discriminator, state: State, source: str) -> None:
     """Load weights under our names, in place; raises CheckpointError if they are not all there."""
     try:

@@ -18,8 +18,8 @@ from segscape.models.conversion.official import (
     PLAIN,
     RUNNING,
     State,
-    check_classes,
     has_keys,
+    reads_edges,
     rename,
     under,
     without_prefix,
@@ -124,9 +124,7 @@ def convert(
         style_dim, encoder_channels = state["Zencoder.model.14.bias"].shape[0], state["Zencoder.model.1.bias"].shape[0]
     except KeyError as missing:
         raise CheckpointError(f"{source} is incomplete: a SEAN generator has the key {missing}.") from None
-    instances = channels == labels.num_classes + 1 if use_instances is None else use_instances
-    described = f"{channels} (or {channels - 1} and instance edges)" if use_instances is None else str(channels)
-    check_classes(channels - int(instances), described, labels, source)
+    instances = reads_edges(channels, labels, use_instances, source)
     config = SEANGeneratorConfig.build(
         labels=labels,
         image_size=image_size,

@@ -23,6 +23,7 @@ from segscape.models.conversion.official import (
     check_classes,
     has_keys,
     load_discriminator,
+    reads_edges,
     rename,
     under,
     with_classes_of,
@@ -222,15 +223,10 @@ def _uses_instances(state: State, labels: LabelSet, wish: bool | None, source: s
     """Whether the generator reads instance edges; raises CheckpointError if its classes are not those of `labels`."""
     tables = [value for key, value in state.items() if key.endswith("norm_0.gamma")]
     if tables:  # CLADE says both
-        found, instances = int(tables[0].shape[0]), any(key.endswith(".edge.weight") for key in state)
-        described = str(found)
-    else:
-        channels = int(state["blocks.0.norm_0.shared.weight"].shape[1])
-        instances = channels == labels.num_classes + 1 if wish is None else wish
-        found = channels - int(instances)
-        described = f"{channels} (or {channels - 1} and instance edges)" if wish is None else str(found)
-    check_classes(found, described, labels, source)
-    return instances
+        found = len(tables[0])
+        check_classes(found, str(found), labels, source)
+        return any(key.endswith(".edge.weight") for key in state)
+    return reads_edges(state["blocks.0.norm_0.shared.weight"].shape[1], labels, wish, source)
 
 
 def _norm_options(state: State) -> dict[str, Any]:
@@ -359,10 +355,7 @@ def discriminator_from_state(
     if "scales.0.convs.0.weight" not in state:
         raise CheckpointError(f"{source} is incomplete: the first layer of its discriminator is missing.")
     base, channels = state["scales.0.convs.0.weight"].shape[:2]
-    seen = channels - 3
-    instances = seen == labels.num_classes + 1 if use_instances is None else use_instances
-    described = f"{seen} (or {seen - 1} and instance edges)" if use_instances is None else str(seen - int(instances))
-    check_classes(seen - int(instances), described, labels, source)
+    instances = reads_edges(channels - 3, labels, use_instances, source)
     discriminator = MultiScaleDiscriminator(
         labels.num_classes,
         instances=instances,
