@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,13 +13,7 @@ from torch import Tensor
 
 from segscape.errors import StyleError
 from segscape.files import write_atomically
-
-StyleKind = Literal["latent", "codes", "map"]
-
-STYLE_SUFFIX: Final = ".safetensors"
-"""Of the files that `Style.save` writes."""
-
-_KINDS: Final[dict[int, StyleKind]] = {2: "latent", 3: "codes", 4: "map"}
+from segscape.style_shapes import StyleKind, style_kind
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Style:
     present: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.values.ndim not in _KINDS:
+        if style_kind(self.values.shape) is None:
             raise StyleError(
                 "a style is a latent [N, D], codes [N, classes, D] or a map [N, D, h, w]; found the shape "
                 f"{tuple(self.values.shape)}."
@@ -51,7 +44,9 @@ class Style:
     @property
     def kind(self) -> StyleKind:
         """`latent`, `codes` or `map`."""
-        return _KINDS[self.values.ndim]
+        kind = style_kind(self.values.shape)
+        assert kind is not None
+        return kind
 
     @property
     def count(self) -> int:

@@ -160,7 +160,7 @@ def test_a_grid_is_one_picture(run: Run, place: Path) -> None:
         ("models/plain", "--samples 2", "takes no style"),
         ("models/plain", "--style a.png", "takes no style"),
         ("models/plain", "--walk", "no random styles"),
-        ("models/plain", "--save-style s.safetensors", "takes none"),
+        ("models/plain", "--save-style s.safetensors", "takes no style"),
         ("sean", "--samples 2", "no random styles"),
         ("sean", "--walk", "no random styles"),
         ("sean", "--style a.png", "a photo needs its label map"),

@@ -164,8 +164,9 @@ def test_the_same_errors(plain: Pair, styled: Pair) -> None:
 @pytest.mark.parametrize(
     ("style", "found"),
     [
-        (np.zeros((1, 5)), r"\[1, 5\], this model takes \[styles, 20\]"),
-        (np.zeros(20), r"\[20\], this model takes \[styles, 20\]"),
+        (np.zeros((1, 5)), r"\[1, 5\], this tiny model takes \[styles, 20\] \(styles, latent_dim\)"),
+        (np.zeros(20), r"\[20\], this tiny model takes \[styles, 20\]"),
+        (np.zeros((1, 5, 2)), "of the kind 'codes', this tiny model takes 'latent'"),
         (3.5, "not a float"),
         ("photo.jpg", "Pipeline.encode"),
         (Image.new("RGB", (4, 4)), "Pipeline.encode"),

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from segscape.labels import LABEL_SETS
 from segscape.layout import Layout
-from segscape.models.generator import Generator, LatentStyleConfig
+from segscape.models.config import LatentStyleConfig
+from segscape.models.generator import Generator
 from segscape.nn import CLADE, SPADE, ResidualBlock
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.nn.sean import ACE
 from segscape.position import PositionRule
-from segscape.style import Style, StyleKind
+from segscape.style import Style
+from segscape.style_shapes import StyleKind
 from tests.zoo import settled
 
 CAMVID = LABEL_SETS["camvid"]

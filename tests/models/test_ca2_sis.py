@@ -129,6 +129,11 @@ def test_photos_of_other_sizes_are_enlarged() -> None:
     assert torch.equal(model.encode(image, layout).mean.values, model.encode(enlarged, layout).mean.values)
 
 
+def test_the_layout_of_a_photo_has_the_classes_of_the_model() -> None:
+    with pytest.raises(LayoutError, match=r"7 classes .*built for 5"):
+        small().encode(photo(), layout_of(classes=7))
+
+
 def test_mapping_network_has_a_branch_for_each_class() -> None:
     torch.manual_seed(0)
     network, noise = MappingNetwork(3, 5, 8, 4), torch.randn(2, 5)
@@ -294,7 +299,7 @@ def test_what_does_not_fit_is_refused() -> None:
         model(layout_of((128, 64)))
     with pytest.raises(StyleError, match="'latent'"):
         model(layout, Style(torch.zeros(2, 30)))
-    with pytest.raises(StyleError, match="expected"):
+    with pytest.raises(StyleError, match=r"takes \[2, 5, 30\]"):
         model(layout, Style(torch.zeros(2, CLASSES, 29)))
 
 

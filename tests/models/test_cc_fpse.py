@@ -67,7 +67,7 @@ def test_a_latent_fixes_the_size_and_none_is_the_mean_of_the_prior() -> None:
 
 
 def test_a_style_for_a_model_without() -> None:
-    with pytest.raises(StyleError, match="built without latent_dim"):
+    with pytest.raises(StyleError, match="takes no style"):
         small()(layout(), Style(torch.zeros(2, 6)))
 
 
@@ -94,7 +94,7 @@ def test_encoding_draws_a_latent_of_the_photo() -> None:
     encoded = model.encode(torch.rand(2, 3, 64, 64), layout())
     assert encoded.mean.values.shape == (2, 6) and encoded.log_variance is not None
     assert model(layout(), encoded.draw(torch.randn(2, 6))).shape == (2, 3, 64, 64)
-    with pytest.raises(StyleError, match="takes none"):
+    with pytest.raises(StyleError, match="takes no style"):
         small().encode(torch.rand(2, 3, 64, 64), layout())
 
 

@@ -206,7 +206,7 @@ def test_clusters_are_the_styles_of_objects() -> None:
     instances[:, :, 36:] += 2  # class 1 has four objects, class 0 two
     colors = torch.rand(4, 3)
     given = Layout(label_map, LABELS, instances)
-    model.fit_clusters([(painted(given, colors), given)])
+    model.fit_styles([(painted(given, colors), given)])
     assert model.cluster_counts.tolist() == [2, 2, 0, 0]
     for label, brighter in enumerate(([0.0, 0.01], [0.005, 0.025])):
         found = sorted((model.cluster_centres[label, :2] - colors[label]).mean(1).tolist())
@@ -245,20 +245,20 @@ def test_what_the_generator_cannot_use() -> None:
         small()(layout((4, 48)))
     with pytest.raises(LayoutError, match="multiples of 8"):
         small(enhancers=1)(layout((36, 48)))
-    with pytest.raises(StyleError, match=r"is \[2, 3, 32, 48\], expected \[2, 2, height, width\]"):
+    with pytest.raises(StyleError, match=r"is \[2, 3, 32, 48\], .* takes \[2, 2, any, any\] \(styles, channels"):
         small(feature_channels=2)(layout(), Style(torch.zeros(2, 3, 32, 48)))
-    with pytest.raises(StyleError, match="takes none"):
+    with pytest.raises(StyleError, match="takes no style"):
         small()(layout(), Style(torch.zeros(2, 3, 32, 48)))
-    with pytest.raises(StyleError, match="takes none"):
+    with pytest.raises(StyleError, match="takes no style"):
         small().encode(torch.zeros(2, 3, 32, 48), layout())
     with pytest.raises(StyleError, match="no photos"):
-        small(feature_channels=2).fit_clusters([])
+        small(feature_channels=2).fit_styles([])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": (30, 32)}, "multiples of 4"),
+        ({"image_size": (30, 32)}, "not a multiple of 4"),
         ({"image_size": (4, 32)}, "8 at least"),
         ({"enhancers": 2, "base_channels": 6}, "base_channels 6 cannot be halved 2 times"),
         ({"feature_channels": 3, "encoder_downsamplings": 3}, "lower encoder_downsamplings"),

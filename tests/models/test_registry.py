@@ -8,6 +8,7 @@ import torch
 from segscape.errors import CheckpointError, ConfigError
 from segscape.labels import LABEL_SETS, LabelSet
 from segscape.models import create_model, list_models, load_model
+from segscape.models.papers import PAPERS
 from segscape.nn.noise import noise_from
 from tests.zoo import SIZE, TINY, build_settled, random_inputs
 
@@ -18,7 +19,7 @@ NAMES = [
 
 
 def test_names() -> None:
-    assert list_models() == list(TINY) == NAMES
+    assert list_models() == list(TINY) == NAMES == list(PAPERS)
 
 
 @pytest.mark.parametrize("name", NAMES)

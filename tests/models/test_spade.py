@@ -142,15 +142,15 @@ def test_size_of_a_variational_model_is_fixed() -> None:
 
 
 def test_style_for_a_model_without() -> None:
-    with pytest.raises(StyleError, match="built without latent_dim"):
+    with pytest.raises(StyleError, match="takes no style"):
         small()(layout(), Style(torch.zeros(2, 8)))
-    with pytest.raises(StyleError, match="built without latent_dim"):
+    with pytest.raises(StyleError, match="takes no style"):
         small().encode(torch.zeros(1, 3, 64, 64), layout())
 
 
 @pytest.mark.parametrize("shape", [(2, 9), (1, 8)])
 def test_style_of_another_shape(shape: tuple[int, int]) -> None:
-    with pytest.raises(StyleError, match=r"expected \[2, 8\]"):
+    with pytest.raises(StyleError, match=r"takes \[2, 8\]"):
         small(latent_dim=8)(layout(), Style(torch.zeros(shape)))
 
 

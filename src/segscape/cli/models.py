@@ -8,7 +8,8 @@ import typer
 
 if TYPE_CHECKING:
     from segscape.labels import LabelSet
-    from segscape.models.generator import Generator, GeneratorConfig
+    from segscape.models.config import GeneratorConfig
+    from segscape.models.generator import Generator
 
 EXAMPLE_CLASSES = 151
 """Classes of the example size: ADE20K with its unknown class."""
@@ -22,12 +23,12 @@ def models(
 ) -> None:
     """List the published systems, or describe one of them or a saved model with its classes."""
     from segscape.models import list_models, load_model
-    from segscape.models.registry import MODELS
+    from segscape.models.papers import PAPERS
 
     if model is None:
         print(f"{'name':<14}{'parameters':>14}  paper")
         for name in list_models():
-            print(f"{name:<14}{_on_paper(name).count_parameters():>14,}  {MODELS[name].paper}")
+            print(f"{name:<14}{_on_paper(name).count_parameters():>14,}  {PAPERS[name]}")
         print(f"\nParameters: {EXAMPLE_CLASSES} classes, 256x256, published width, without style encoders.")
     elif model in list_models():
         _describe(_on_paper(model), f"{EXAMPLE_CLASSES} classes, published width")
@@ -48,12 +49,12 @@ def _on_paper(name: str) -> Generator:
 
 
 def _describe(generator: Generator, title: str) -> None:
-    from segscape.models.registry import MODELS
+    from segscape.models.papers import PAPERS
 
     config = generator.config
     height, width = config.image_size
     rows = {
-        "paper": MODELS[config.model].paper,
+        "paper": PAPERS[config.model],
         "parameters": f"{generator.count_parameters():,}",
         "training size": f"{height}x{width} (height x width)",
         "other sizes": "resized" if config.fixed_size else f"yes, padded to multiples of {config.size_multiple}",
@@ -75,7 +76,7 @@ def _styles(config: GeneratorConfig) -> str:
 
 def _own_options(config: GeneratorConfig) -> dict[str, object]:
     """The options that only this system has, as given or by default."""
-    from segscape.models.generator import GeneratorConfig
+    from segscape.models.config import GeneratorConfig
 
     return {name: value for name, value in config if name not in GeneratorConfig.model_fields}
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from segscape.cli.options import require_writable
 from segscape.errors import StyleError
+from segscape.style_shapes import STYLE_SUFFIX
 
 if TYPE_CHECKING:
     from segscape.inference.pipeline import StyleLike
 
 FRAMES = 30
-STYLE_FILE = ".safetensors"
 
 
 class Animation(str, Enum):
@@ -73,8 +73,8 @@ class StyleOptions:
         if self.grid and (self.animation is not None or colour_preview):
             other = "--colour-preview" if colour_preview else "--animation"
             raise StyleError(f"--grid is one picture with the layouts and all styles, so {other} does not go with it.")
-        if self.save is not None and self.save.suffix != STYLE_FILE:
-            raise StyleError(f"--save-style {self.save}: give a name that ends in {STYLE_FILE}.")
+        if self.save is not None and self.save.suffix != STYLE_SUFFIX:
+            raise StyleError(f"--save-style {self.save}: give a name that ends in {STYLE_SUFFIX}.")
         require_writable("--save-style", self.save)
         if self.save is not None and self.save.exists() and not force:
             raise StyleError(f"{self.save} exists already: add --force to replace it.")
@@ -86,7 +86,7 @@ class StyleOptions:
         for item in self.by_class:
             name, equals, look = item.partition("=")
             if not (equals and name and look):
-                raise StyleError(f"--class-style {item!r} is not CLASS=PHOTO:MAP or CLASS=FILE{STYLE_FILE}.")
+                raise StyleError(f"--class-style {item!r} is not CLASS=PHOTO:MAP or CLASS=FILE{STYLE_SUFFIX}.")
             if name in seen:
                 raise StyleError(f"--class-style gives two styles for {name!r}: give one.")
             seen.add(name)
@@ -190,7 +190,7 @@ def parse_look(text: str, layout: Path | None = None) -> StyleLike:
         raise StyleError(f"{text!r} has too many parts: write PHOTO, PHOTO:MAP or PHOTO:MAP:INSTANCES.")
     if not maps:
         return photo
-    if photo.endswith(STYLE_FILE):
+    if photo.endswith(STYLE_SUFFIX):
         raise StyleError(f"{photo} is a style already, which needs no label map: leave {maps[0]} out.")
     from segscape.inference.pipeline import Reference
 

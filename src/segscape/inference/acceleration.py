@@ -23,7 +23,7 @@ from segscape.errors import ConfigError
 from segscape.inference.folding import FastResidualBlock, fold_batch_norms, plain_convolution
 from segscape.layout import Layout
 from segscape.models.generator import Generator
-from segscape.models.spade import SPADEGenerator
+from segscape.models.spade import SPADEGenerator, doublings
 from segscape.nn.normed_convolution import NormedConvolution
 from segscape.nn.residual import ResidualBlock
 from segscape.nn.spade import SPADE
@@ -106,7 +106,7 @@ def accelerate(model: Generator, precision: Precision = "float32") -> Accelerate
     network = copy.deepcopy(model).eval().requires_grad_(False)
     strips = precision == "float32" and next(network.parameters()).device.type == "cpu"
     if isinstance(network, SPADEGenerator):  # its up-sampling moves into the blocks
-        for place, doubled in enumerate(network.doublings_before()):
+        for place, doubled in enumerate(doublings(network.config.upsampling, len(network.blocks))):
             network.blocks[place] = FastResidualBlock(cast(ResidualBlock, network.blocks[place]), doubled, strips)
         network.up = nn.Identity()
     for name, module in list(network.named_modules()):
@@ -122,8 +122,8 @@ def accelerate(model: Generator, precision: Precision = "float32") -> Accelerate
         elif isinstance(module, SPADE):  # inside SEAN's norm, whose features are not the layout's alone
             module.path = "patterns"
     kind: torch.dtype = getattr(torch, precision)
-    for name, child in network.named_children():
-        if name not in ("encoder", "style_encoder"):
+    for child in network.children():
+        if child is not network.style_network:
             child.to(kind)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return AcceleratedGenerator(network)

@@ -32,7 +32,7 @@ from segscape.inference.acceleration import AcceleratedGenerator
 from segscape.inference.signature import Signature
 from segscape.inference.tracing import GeneratorOfTensors, Inputs, example, trace
 from segscape.layout import Size
-from segscape.models.generator import Generator, GeneratorConfig
+from segscape.models.generator import Generator
 from segscape.nn.noise import remove_noise
 
 TOLERANCE: Final = 1e-4
@@ -135,17 +135,16 @@ def sign(model: Generator, size: Size | None = None) -> Signature:
         size_multiple=config.size_multiple,
         position_rule=config.encoding_rule,
         style_kind=config.style_kind,
-        style_shape=_style_shape(config, size),
+        style_shape=_style_shape(config.open_style_shape, size),
         variational=config.variational,
     )
 
 
-def _style_shape(config: GeneratorConfig, size: Size | None) -> tuple[int | None, ...] | None:
-    """Of one image's style; a map has the sides of the layout."""
-    shape = config.style_shape
-    if shape is None or config.style_kind != "map":
+def _style_shape(shape: tuple[int | None, ...] | None, size: Size | None) -> tuple[int | None, ...] | None:
+    """Of one image's style; the open sides, of a map, are those of the layout."""
+    if shape is None or size is None:
         return shape
-    return (shape[0], None, None) if size is None else (shape[0], *size)
+    return tuple(size[place - 1] if side is None else side for place, side in enumerate(shape))
 
 
 def _write(

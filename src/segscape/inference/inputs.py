@@ -16,11 +16,11 @@ from segscape.label_files import read_instance_map, read_label_map
 from segscape.labels import LabelSet
 from segscape.nearest import nearest_index
 from segscape.position import PositionRule, intra_class_position
+from segscape.style_shapes import StyleShape, require_style
 
 Size = tuple[int, int]
 Array = npt.NDArray[Any]
 InstancesLike = str | Path | Array | None
-StyleShape = Sequence[int | None]
 
 
 @dataclass(frozen=True)
@@ -162,35 +162,14 @@ def missing_to_multiple(size: Size, multiple: int) -> Size:
     return height, width
 
 
-def require_style(shape: StyleShape | None, what: str) -> StyleShape:
-    """The shape of one image's style; raises StyleError about `what` for a model that takes no style."""
-    if shape is None:
-        raise StyleError(
-            f"this model takes no style, so {what} has no meaning: it gives one picture per layout "
-            "(models with styles are built with latent_dim, or are systems such as sean)."
-        )
-    return shape
-
-
-def require_samples(samples: int, shape: StyleShape | None, has_style: bool) -> None:
-    """Raise StyleError unless `samples` is a number of styles to draw: 1 where one is given or the model takes none."""
+def require_samples(samples: int, shape: StyleShape | None, has_style: bool, model: str) -> None:
+    """Raise StyleError unless `samples` is a number of styles to draw, 1 where one is given or the model takes none."""
     if samples < 1:
         raise StyleError(f"samples is {samples}; it must be 1 or more.")
     if samples > 1 and has_style:
         raise StyleError("samples draws random styles and style gives them: use one of the two.")
     if samples > 1:
-        require_style(shape, f"samples={samples}")
-
-
-def require_style_shape(found: Sequence[int], shape: StyleShape | None) -> None:
-    """Raise StyleError unless styles `[S, ...]` of the shape `found` are such as the model takes."""
-    wanted = require_style(shape, "a style")
-    fits = len(found) == 1 + len(wanted) and all(
-        want in (None, side) for side, want in zip(found[1:], wanted, strict=True)
-    )
-    if not fits:
-        expected = ", ".join("any" if side is None else str(side) for side in wanted)
-        raise StyleError(f"the style is {list(found)}, this model takes [styles, {expected}].")
+        require_style(shape, f"samples={samples}", model)
 
 
 def read_style_values(path: str | Path) -> Array:

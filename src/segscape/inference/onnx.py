@@ -16,7 +16,6 @@ from segscape.inference.inputs import (
     InstancesLike,
     LayoutArrays,
     Size,
-    StyleShape,
     as_array,
     missing_to_multiple,
     pair_with_instances,
@@ -26,13 +25,12 @@ from segscape.inference.inputs import (
     require_same_classes,
     require_samples,
     require_size,
-    require_style,
-    require_style_shape,
     resize_nearest,
 )
 from segscape.inference.noise import seeded_normal
 from segscape.inference.signature import Signature
 from segscape.labels import LabelSet
+from segscape.style_shapes import STYLE_SUFFIX, StyleShape, require_style, require_style_shape
 
 Array: TypeAlias = npt.NDArray[Any]
 LayoutLike: TypeAlias = Any
@@ -111,13 +109,13 @@ class OnnxPipeline:
 
         Raises StyleError if it is a photo: encoders are not exported.
         """
-        if isinstance(item, (str, Path)) and Path(item).suffix == ".safetensors":
+        if isinstance(item, (str, Path)) and Path(item).suffix == STYLE_SUFFIX:
             return read_style_values(item)
         return self.encode(item) if isinstance(item, (str, Path, Image.Image)) else getattr(item, "values", item)
 
     def encode(self, photo: object) -> Any:
         """Raises StyleError: encoders are not exported."""
-        require_style(self.signature.style_shape, "a reference photo")
+        require_style(self.signature.style_shape, "a reference photo", self.signature.model)
         raise StyleError(
             "an exported model has no style encoder: encode the photo with the model it was made from "
             "(Pipeline.encode) and give the style."
@@ -150,14 +148,16 @@ class OnnxPipeline:
 
         Arguments and errors as for a call.
         """
-        shape = self.signature.style_shape
-        require_samples(samples, shape, style is not None)
+        shape, model = self.signature.style_shape, self.signature.model
+        require_samples(samples, shape, style is not None, model)
         if style is None:
             return None if shape is None else self._drawn_styles(shape, samples, seed)
         values = self.style(style)
         if not hasattr(values, "ndim"):
             raise StyleError(f"a style is an array [S, ...] or a Style, not a {type(style).__name__}.")
-        require_style_shape(values.shape, shape)
+        if shape is not None and self.signature.style_kind == "map":
+            shape = (shape[0], None, None)  # any size is resized to the layout's
+        require_style_shape(values.shape, shape, model)
         return as_array(values).astype(np.float32)
 
     def _drawn_styles(self, shape: StyleShape, samples: int, seed: int | None) -> Array:

@@ -26,8 +26,6 @@ from segscape.inference.inputs import (
     require_same_classes,
     require_samples,
     require_size,
-    require_style,
-    require_style_shape,
 )
 from segscape.label_files import read_image
 from segscape.labels import LabelSet
@@ -35,7 +33,8 @@ from segscape.layout import Layout, Size
 from segscape.models import load_model
 from segscape.models.generator import Generator
 from segscape.nn.noise import noise_from
-from segscape.style import STYLE_SUFFIX, Style
+from segscape.style import Style
+from segscape.style_shapes import STYLE_SUFFIX, require_style, require_style_shape
 
 LayoutLike = Layout | str | Path | npt.NDArray[Any]
 PhotoLike = str | Path | Image.Image
@@ -176,7 +175,8 @@ class Pipeline:
         """
         by_class = style if isinstance(style, Mapping) else {}
         given = None if style is None or isinstance(style, Mapping) else style
-        require_samples(samples, self.model.config.style_shape, given is not None)
+        config = self.model.config
+        require_samples(samples, config.style_shape, given is not None, config.model)
         look = None if given is None else self.style(given)
         class_looks = self._class_styles(by_class)
         seed = _any_seed() if seed is None else seed
@@ -194,7 +194,7 @@ class Pipeline:
         if isinstance(item, (str, Path)) and Path(item).suffix == STYLE_SUFFIX:
             item = Style.load(item)
         if isinstance(item, Style):
-            self._require_style(item)
+            require_style_shape(item.values.shape, self.model.config.open_style_shape, self.model.config.model)
             return item
         if isinstance(item, Reference):
             return self.encode(*item)
@@ -233,7 +233,7 @@ class Pipeline:
             DataError: the file cannot be read.
         """
         config = self.model.config
-        require_style(config.style_shape, "a reference photo")
+        require_style(config.style_shape, "a reference photo", config.model)
         if not isinstance(photo, Image.Image):
             photo = Image.fromarray(read_image(photo))
         height, width = config.image_size
@@ -314,13 +314,6 @@ class Pipeline:
             return label_map
         labels, instances = read_arrays(label_map, instance_map, self.labels)
         return Layout.from_array(labels, self.labels, instances)
-
-    def _require_style(self, style: Style) -> None:
-        config = self.model.config
-        shape = require_style(config.style_shape, "a style")
-        if style.kind != config.style_kind:
-            raise StyleError(f"the style is of the kind {style.kind!r}, this model takes {config.style_kind!r}.")
-        require_style_shape(style.values.shape, (shape[0], None, None) if style.kind == "map" else shape)
 
     def _class_styles(self, by_class: Mapping[str, StyleLike]) -> dict[int, Style]:
         """The styles for some classes, by index; each has the class it is for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
@@ -12,8 +12,7 @@ from typing_extensions import Self
 from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
 from segscape.position import PositionRule
-
-StyleKind = Literal["latent", "codes", "map"]
+from segscape.style_shapes import StyleKind
 
 FORMAT: Final = 3
 """Version of the metadata; raised when an older Segscape could misread a newer file."""

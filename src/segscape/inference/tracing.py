@@ -55,9 +55,8 @@ class TracedLayout(Layout):
         """
         key = (str(size), side, edges)
         if key not in self._windows:  # each is read by all layers of its size
-            tokens = 2 * self.at(size) + self.edges(size)[:, 0].long() if edges else self.at(size)
-            (height, width), margin = size, side // 2
-            padded = F.pad(tokens, (margin, margin, margin, margin), value=self.num_classes * (1 + edges))
+            (height, width), margins = size, [side // 2] * 4
+            padded = F.pad(self._tokens(size, edges), margins, value=self.num_classes * (1 + edges))
             lines = [padded.narrow(1, row, height) for row in range(side)]
             self._windows[key] = [line.narrow(2, column, width) for line in lines for column in range(side)]
         return self._windows[key]
@@ -123,9 +122,8 @@ def fold(model: Generator) -> Generator:
     SEAN's noise is left out.
     """
     network = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    for encoder in ("encoder", "style_encoder"):
-        if hasattr(network, encoder):
-            delattr(network, encoder)  # no part of the forward pass
+    if network.style_network is not None:
+        delattr(network, network.encoder_name)  # no part of the forward pass
     remove_noise(network)
     for name, module in list(network.named_modules()):
         if isinstance(module, SpectralNorm):

@@ -23,7 +23,8 @@ from torch.utils.checkpoint import checkpoint
 
 from segscape.errors import ConfigError, StyleError
 from segscape.layout import Layout, Size
-from segscape.models.generator import Generator, GeneratorConfig, Variant
+from segscape.models.config import GeneratorConfig
+from segscape.models.generator import Generator, Variant
 from segscape.nn.cross_attention import CrossAttentionTransformer, Observe, attention_loss, mean_logits, mean_weights
 from segscape.nn.spectral import conv2d
 from segscape.style import Style, StyleDistribution
@@ -97,8 +98,6 @@ class CA2SISConfig(GeneratorConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> CA2SISConfig:
-        if any(side % ENLARGEMENT for side in self.image_size):
-            raise ValueError(f"image_size {self.image_size} is not a multiple of {ENLARGEMENT}")
         if self.base_channels % self.norm_groups:
             raise ValueError(f"base_channels {self.base_channels} cannot be parted into {self.norm_groups} norm_groups")
         if self.use_instances:
@@ -274,6 +273,7 @@ class CA2SISGenerator(Generator):
 
     config: CA2SISConfig
     config_class = CA2SISConfig
+    encoder_name: ClassVar[str] = "style_encoder"
     encoder_counts: ClassVar[bool] = True
 
     def __init__(self, config: CA2SISConfig) -> None:
@@ -327,7 +327,10 @@ class CA2SISGenerator(Generator):
         """The codes of photos `[N, 3, H, W]` in [-1, 1] with their layouts, which may be of another size.
 
         `present` says which classes the layouts have; the code of another is the same for every photo.
+
+        Raises LayoutError for layouts of another number of classes.
         """
+        self._check_classes(layout)
         return StyleDistribution(Style(self.style_encoder(image, layout), layout.present_classes()), None)
 
     def mask_embedding(self, layout: Layout) -> Tensor:
@@ -440,7 +443,5 @@ def _chosen(classes: Collection[int], count: int) -> Tensor:
     return chosen
 
 
-CA2_SIS_VARIANTS = {
-    "ca2-sis": Variant(CA2SISGenerator, "Fontanini et al., IEEE Access 2025, arXiv 2308.16071", {}),
-}
+CA2_SIS_VARIANTS = {"ca2-sis": Variant(CA2SISGenerator, {})}
 """Name -> variant of this system."""

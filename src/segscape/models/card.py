@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from segscape.labels import LabelSet
-    from segscape.models.generator import Generator
+from segscape.labels import LabelSet
+from segscape.models.config import GeneratorConfig
+from segscape.models.papers import PAPERS
 
 SAMPLES_FILE = "samples.png"
 """Beside the card, where there is one: rows of layout, generated picture, photograph."""
@@ -32,19 +32,22 @@ class TrainingFacts:
     samples: bool = False
 
 
-def model_card(generator: Generator, facts: TrainingFacts | None = None, license: str | None = None) -> str:
+def model_card(
+    config: GeneratorConfig, parameters: int, facts: TrainingFacts | None = None, license: str | None = None
+) -> str:
     """The text of `README.md`, with the header that the Hugging Face hub reads.
 
     Args:
-        generator: the model.
+        config: of the model.
+        parameters: how many it has.
         facts: how it was trained, if that is known.
         license: identifier as the hub lists them (`apache-2.0`, `cc-by-nc-4.0`, ...); left out by default.
     """
-    labels = generator.config.labels
+    labels = config.labels
     parts = [
         _header(license),
-        f"# {generator.config.model} for {labels.name}\n",
-        _description(generator),
+        f"# {config.model} for {labels.name}\n",
+        _description(config, parameters),
         *(_training(facts) if facts else []),
         _class_table(labels),
     ]
@@ -67,18 +70,15 @@ def _header(license: str | None) -> str:
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _description(generator: Generator) -> str:
-    from segscape.models.registry import variant
-
-    config = generator.config
+def _description(config: GeneratorConfig, parameters: int) -> str:
     height, width = config.image_size
-    count = generator.count_parameters()
     needs = ["a label map", *(["an instance map"] if config.reads_instances else [])]
+    source = PAPERS.get(config.model, "unpublished")
     shape = " x ".join(map(str, config.style_shape or ()))
     needs += [f"a style ({config.style_kind}, {shape} numbers), if one is wanted"] if shape else []
     return (
         f"Turns layouts into pictures: {', '.join(needs)} in, a photograph out. System: `{config.model}` "
-        f"({variant(config.model).paper}); {count:,} parameters; trained at {height}x{width} (height x width).\n\n"
+        f"({source}); {parameters:,} parameters; trained at {height}x{width} (height x width).\n\n"
         "```python\nfrom segscape import Pipeline\n\n"
         "pipeline = Pipeline.from_pretrained('...')  # this folder, or its id on the hub; or `segscape.load_model`\n"
         "pipeline('layout.png')[0].save('picture.png')\n```\n"

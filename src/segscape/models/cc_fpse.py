@@ -13,18 +13,21 @@ from itertools import pairwise
 from typing import Literal, cast
 
 import torch
-from pydantic import PositiveInt, model_validator
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.layout import Layout
-from segscape.models.generator import Generator, LatentStyleConfig, Variant
+from segscape.models.config import LatentStyleConfig
+from segscape.models.generator import Variant
+from segscape.models.latent import LatentGenerator
+from segscape.models.spade import DOUBLINGS, doublings
 from segscape.nn.conditional_convolution import CCBlock
 from segscape.nn.encoder import StyleEncoder
 from segscape.nn.initialization import initialize_xavier
 from segscape.nn.spectral import SpectralNormConv2d
 from segscape.nn.synchronized import SynchronizedBatchNorm2d
-from segscape.style import Style, StyleDistribution
+from segscape.style import Style
 
 
 class CCFPSEConfig(LatentStyleConfig):
@@ -44,26 +47,12 @@ class CCFPSEConfig(LatentStyleConfig):
     @property
     def size_multiple(self) -> int:
         """Height and width must be multiples of this: 32 or 64."""
-        return 32 if self.upsampling == "normal" else 64
-
-    @property
-    def fixed_size(self) -> bool:
-        """A latent enters through a linear layer that makes the whole start tensor."""
-        return self.latent_dim is not None
+        return 1 << DOUBLINGS[self.upsampling]
 
     @property
     def layout_channels(self) -> int:
         """Of the semantic map: one per class, and one for the instance edges."""
         return self.labels.num_classes + int(self.use_instances)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> CCFPSEConfig:
-        if any(side % self.size_multiple for side in self.image_size):
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of {self.size_multiple} "
-                f"(upsampling {self.upsampling!r})"
-            )
-        return self
 
 
 class LabelPyramid(nn.Module):
@@ -105,7 +94,7 @@ def _unit(in_channels: int, channels: int, kernel_size: int, stride: int = 1) ->
     )
 
 
-class CCFPSEGenerator(Generator):
+class CCFPSEGenerator(LatentGenerator):
     """The generator of CC-FPSE, with the style encoder if it has `latent_dim`."""
 
     config: CCFPSEConfig
@@ -133,17 +122,9 @@ class CCFPSEGenerator(Generator):
     def _stem(self, channels: int) -> nn.Module:
         """The first layer: a convolution over the small semantic map, or a linear layer over the latent."""
         config = self.config
-        if not config.latent_dim:
-            return nn.Conv2d(config.layout_channels, channels, 3, padding=1)
-        height, width = (side // config.size_multiple for side in config.image_size)
-        return nn.Linear(config.latent_dim, channels * height * width)
-
-    def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
-        """As `Generator.encode`; photos of any size."""
-        if self.encoder is None:
-            return super().encode(image, layout)
-        mean, log_variance = self.encoder(image)
-        return StyleDistribution(Style(mean), log_variance)
+        if config.latent_dim:
+            return self._latent_stem(config.latent_dim, channels)
+        return nn.Conv2d(config.layout_channels, channels, 3, padding=1)
 
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
         """Generate images.
@@ -160,23 +141,16 @@ class CCFPSEGenerator(Generator):
         pyramid = self.pyramid(self._semantic(layout, 0))
         level = len(pyramid) - 1  # doublings that are left
         x = self._start(layout, style)  # [N, 16 base, H / multiple, W / multiple]
-        for block, doubled in zip(self.blocks, self.doublings_before(), strict=True):
+        for block, doubled in zip(self.blocks, doublings(self.config.upsampling, len(self.blocks)), strict=True):
             x, level = (self.up(x), level - 1) if doubled else (x, level)
             x = block(x, torch.cat([self._semantic(layout, level), pyramid[-1 - level]], dim=1))
         return torch.tanh(self.to_rgb(F.leaky_relu(x, 0.2)))
 
-    def doublings_before(self) -> list[bool]:
-        """Whether features are doubled before each block: not before the first; before the third not in `normal`."""
-        return [False, True, self.config.upsampling == "more", True, True, True, True]
-
     def _start(self, layout: Layout, style: Style | None) -> Tensor:
         config = self.config
-        if not config.latent_dim:
-            return cast(Tensor, self.stem(self._semantic(layout, config.size_multiple.bit_length() - 1)))
-        zeros = self.to_rgb.weight.new_zeros(layout.batch_size, config.latent_dim)
-        latent = zeros if style is None else style.values.to(zeros)
-        height, width = (side // config.size_multiple for side in layout.size)
-        return cast(Tensor, self.stem(latent)).view(layout.batch_size, -1, height, width)
+        if config.latent_dim:
+            return self._latent_start(config.latent_dim, layout, style)
+        return cast(Tensor, self.stem(self._semantic(layout, DOUBLINGS[config.upsampling])))
 
     def _semantic(self, layout: Layout, level: int) -> Tensor:
         """The semantic map halved `level` times, `[N, layout_channels, h, w]`."""
@@ -186,6 +160,6 @@ class CCFPSEGenerator(Generator):
 
 CC_FPSE_VARIANTS = {
     # All published models have a latent; it also decides the published counts.
-    "cc-fpse": Variant(CCFPSEGenerator, "Liu et al., NeurIPS 2019, arXiv 1910.06809", {"latent_dim": 256}),
+    "cc-fpse": Variant(CCFPSEGenerator, {"latent_dim": 256}),
 }
 """Name -> variant of this system."""

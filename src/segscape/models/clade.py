@@ -10,13 +10,9 @@ from __future__ import annotations
 from segscape.models.generator import Variant
 from segscape.models.spade import NormKind, SPADEGenerator
 
-PAPER = "Tan et al., TPAMI 2021, arXiv 2012.04644"
-
 CLADE_VARIANTS = {
-    "clade": Variant(SPADEGenerator, PAPER, {"norm": "clade"}),
-    "clade-icpe": Variant(
-        SPADEGenerator, f"{PAPER}, with positional encoding", {"norm": "clade", "position": "modulation"}
-    ),
+    "clade": Variant(SPADEGenerator, {"norm": "clade"}),
+    "clade-icpe": Variant(SPADEGenerator, {"norm": "clade", "position": "modulation"}),
 }
 """Name -> variant of this system. The other placements of Table VII are `position="input"` and `position="feature"`."""
 

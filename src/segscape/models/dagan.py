@@ -44,5 +44,5 @@ class DAGANGenerator(SPADEGenerator):
         return y
 
 
-DAGAN_VARIANTS = {"dagan": Variant(DAGANGenerator, "Tang et al., ACM Multimedia 2020, arXiv 2008.13024", {})}
+DAGAN_VARIANTS = {"dagan": Variant(DAGANGenerator, {})}
 """Name -> variant of this system."""

@@ -25,8 +25,9 @@ from torch.nn import functional as F
 from segscape.errors import LayoutError
 from segscape.labels import as_label_set
 from segscape.layout import Layout
-from segscape.models.generator import Generator, GeneratorConfig, Variant
-from segscape.models.spade import DOUBLINGS
+from segscape.models.config import GeneratorConfig
+from segscape.models.generator import Generator, Variant
+from segscape.models.spade import DOUBLINGS, doublings
 from segscape.nn.clade import CLADE
 from segscape.nn.class_images import class_images
 from segscape.nn.conditional import ConditionalNorm, Statistics
@@ -36,7 +37,8 @@ from segscape.nn.initialization import initialize_xavier
 from segscape.nn.instance import instance_norm
 from segscape.nn.residual import ResidualBlock
 from segscape.nn.spectral import SpectralNormConv2d
-from segscape.style import Style, StyleDistribution, StyleKind
+from segscape.style import Style, StyleDistribution
+from segscape.style_shapes import StyleKind
 
 Modulation = Literal["by-class", "by-group", "class-to-group"]
 
@@ -174,11 +176,6 @@ class GroupDNetConfig(GeneratorConfig):
             )
         if self.widths[-1] != self.base_channels:
             raise ValueError(f"widths ends in {self.widths[-1]} where base_channels is {self.base_channels}")
-        if any(side % self.size_multiple for side in self.image_size):
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of {self.size_multiple} (upsampling "
-                f"{self.upsampling!r})"
-            )
         if self.grid == (1, 1):
             raise ValueError(
                 f"image_size {self.image_size} leaves the codes a grid of 1x1, of which instance norm, in the encoder, "
@@ -292,12 +289,11 @@ class GroupDNet(Generator):
         Raises:
             LayoutError: the layout has another size than the photos, or another number of classes than the model.
         """
-        classes = self.config.labels.num_classes
-        if layout.size != tuple(image.shape[-2:]) or layout.num_classes != classes:
+        self._check_classes(layout)
+        if layout.size != tuple(image.shape[-2:]):
             raise LayoutError(
-                f"the layout of a reference photo must have its size and the model's {classes} classes; it is "
-                f"{layout.size[0]}x{layout.size[1]} with {layout.num_classes} classes, the photo "
-                f"{image.shape[-2]}x{image.shape[-1]}."
+                f"the layout of a reference photo is {layout.size[0]}x{layout.size[1]}, the photo "
+                f"{image.shape[-2]}x{image.shape[-1]}: resize one to the size of the other."
             )
         mean, log_variance = self.encoder(class_images(image, layout, self.config.image_size))
         present = layout.present_classes()
@@ -317,13 +313,9 @@ class GroupDNet(Generator):
         """
         self.check(layout, style)
         x = self.stem(self._codes(layout, style))
-        for block, doubled in zip(self.blocks, self.doublings_before(), strict=True):
+        for block, doubled in zip(self.blocks, doublings(self.config.upsampling, BLOCKS), strict=True):
             x = block(self.up(x) if doubled else x, layout, style)
         return torch.tanh(self.to_rgb(F.leaky_relu(x, 0.2)))
-
-    def doublings_before(self) -> list[bool]:
-        """Whether features are doubled before each block: not before the first; before the third not in `normal`."""
-        return [False, True, self.config.upsampling != "normal", *[True] * (BLOCKS - 3)]
 
     def _codes(self, layout: Layout, style: Style | None) -> Tensor:
         """The codes of all classes one after another, `[N, 8 C, h, w]`."""
@@ -333,7 +325,7 @@ class GroupDNet(Generator):
 
 
 GROUPDNET_VARIANTS = {
-    "groupdnet": Variant(GroupDNet, "Zhu et al., CVPR 2020, arXiv 2003.12697", {}),
-    "groupdnet-clade": Variant(GroupDNet, "Tan et al., TPAMI 2021, arXiv 2012.04644, Table VIII", {"norm": "clade"}),
+    "groupdnet": Variant(GroupDNet, {}),
+    "groupdnet-clade": Variant(GroupDNet, {"norm": "clade"}),
 }
 """Name -> variant of this system."""

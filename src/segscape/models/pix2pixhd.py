@@ -24,12 +24,14 @@ from torch.nn import functional as F
 from segscape.errors import LayoutError, StyleError
 from segscape.extras import require
 from segscape.layout import Layout
-from segscape.models.generator import Generator, GeneratorConfig, Variant
+from segscape.models.config import GeneratorConfig
+from segscape.models.generator import Generator, Variant
 from segscape.nn.convolution import Conv2d
 from segscape.nn.initialization import initialize_normal, initialize_xavier
 from segscape.nn.normed_convolution import ConvolutionNorm, NormedConvolution
 from segscape.nn.region_pooling import region_means, spread
-from segscape.style import Style, StyleDistribution, StyleKind
+from segscape.style import Style, StyleDistribution
+from segscape.style_shapes import StyleKind, require_style
 
 LEAST_AREA = 0.5
 """Objects smaller than this share of 1/32 of the image have no part in the clusters (official value)."""
@@ -89,6 +91,11 @@ class Pix2PixHDConfig(GeneratorConfig):
         return (self.feature_channels, *self.image_size) if self.feature_channels else None
 
     @property
+    def open_style_shape(self) -> tuple[int | None, ...] | None:
+        """`(feature_channels, None, None)` if there is a style."""
+        return (self.feature_channels, None, None) if self.feature_channels else None
+
+    @property
     def reads_objects(self) -> bool:
         """Whether styles belong to the objects of an instance map."""
         return self.feature_channels is not None and self.feature_regions == "instance"
@@ -100,9 +107,9 @@ class Pix2PixHDConfig(GeneratorConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Pix2PixHDConfig:
-        if any(side % self.size_multiple or side < self.least_size for side in self.image_size):
+        if min(self.image_size) < self.least_size:
             raise ValueError(
-                f"image_size {self.image_size} must be multiples of {self.size_multiple}, {self.least_size} at least "
+                f"image_size {self.image_size} must be {self.least_size} at least "
                 f"({self.num_downsamplings} halvings, {self.enhancers} enhancers)"
             )
         if self.base_channels % (1 << self.enhancers):
@@ -243,7 +250,7 @@ class Pix2PixHDGenerator(Generator):
         enhancers: the local enhancers, coarsest first; the last one ends in the image.
         encoder: from a photo to a style at each place.
         cluster_centres, cluster_counts: the styles of each class, `[C, num_clusters, D]`, of which the first so many
-            (int64 `[C]`) are there; see `fit_clusters`.
+            (int64 `[C]`) are there; see `fit_styles`.
     """
 
     config: Pix2PixHDConfig
@@ -337,10 +344,6 @@ class Pix2PixHDGenerator(Generator):
         return self.encoder is not None
 
     def fit_styles(self, photos: Iterable[tuple[Tensor, Layout]]) -> None:
-        """`fit_clusters`; see `Generator.fit_styles`."""
-        self.fit_clusters(photos)
-
-    def fit_clusters(self, photos: Iterable[tuple[Tensor, Layout]]) -> None:
         """Find the styles of each class that `sample_style` draws from, by k-means over the objects of photos.
 
         Args:
@@ -394,8 +397,8 @@ class Pix2PixHDGenerator(Generator):
 
     def _encode_regions(self, image: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Regions]:
         """Means `[N, R, D]` and places `[N, R]` of the regions in each photo."""
-        if self.encoder is None:
-            raise StyleError(self._no_style("a reference photo was given"))
+        require_style(self.config.style_shape, "a reference photo", self.config.model)
+        assert self.encoder is not None
         self.check(layout)
         if image.shape[-2:] != layout.size:
             image = F.interpolate(image, size=layout.size, mode="bilinear", antialias=True)
@@ -411,15 +414,6 @@ class Pix2PixHDGenerator(Generator):
                 f"the layout is {layout.size[0]}x{layout.size[1]} (height x width), the model needs {least} at least."
             )
 
-    def _check_style(self, layout: Layout, style: Style) -> None:
-        channels, values = self.config.feature_channels, style.values
-        if channels is None or style.kind != "map":
-            super()._check_style(layout, style)
-        elif tuple(values.shape[:2]) != (layout.batch_size, channels):
-            raise StyleError(
-                f"the style map is {list(values.shape)}, expected [{layout.batch_size}, {channels}, height, width]."
-            )
-
     def input_convolutions(self) -> Iterator[tuple[str, nn.Module]]:
         """The convolutions that read `network_input`, by name."""
         for name, part in self.named_modules():
@@ -427,5 +421,5 @@ class Pix2PixHDGenerator(Generator):
                 yield f"{name}.stem.convolution", part.stem.convolution
 
 
-PIX2PIXHD_VARIANTS = {"pix2pixhd": Variant(Pix2PixHDGenerator, "Wang et al., CVPR 2018, arXiv 1711.11585", {})}
+PIX2PIXHD_VARIANTS = {"pix2pixhd": Variant(Pix2PixHDGenerator, {})}
 """Name -> variant of this system."""

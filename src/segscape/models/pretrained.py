@@ -9,49 +9,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from segscape.errors import CheckpointError, ConfigError, HubError
+from segscape.errors import CheckpointError, HubError
 from segscape.files import write_atomically, write_text
 from segscape.models.card import SAMPLES_FILE, with_license
+from segscape.models.config import ModelConfig
 
 PUBLISHED_FILES = ("config.json", "model.safetensors", "README.md", SAMPLES_FILE)
 """What a model's repository holds."""
 
 FORMAT = 1
 """Version of the folder format; raised when an older Segscape could misread a newer folder."""
-
-
-class ModelConfig(BaseModel):
-    """Base of the typed configurations; `model` is the name in the registry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    model: str
-
-    @classmethod
-    def build(cls, **options: Any) -> Self:
-        """Validate options; raises ConfigError with one sentence per wrong option."""
-        try:
-            return cls(**options)
-        except ValidationError as error:
-            raise ConfigError(f"the model configuration is invalid: {explain(error, list(cls.model_fields))}") from None
-
-
-def explain(error: ValidationError, known: list[str]) -> str:
-    """One sentence per mistake that pydantic found; unknown keys are answered with the `known` ones."""
-    parts = []
-    for mistake in error.errors():
-        where = ".".join(str(step) for step in mistake["loc"])
-        if mistake["type"] == "extra_forbidden":
-            parts.append(f"unknown option {where!r} (known: {', '.join(known)})")
-        else:
-            what = mistake["msg"].removeprefix("Value error, ")
-            parts.append(f"{where}: {what}" if where else what)
-    return "; ".join(parts) + "."
 
 
 class PretrainedModel(nn.Module):

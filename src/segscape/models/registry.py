@@ -55,7 +55,7 @@ def create_model(name: str, *, labels: LabelSet | str | int, **options: Any) -> 
     Raises:
         ConfigError: unknown name or option, or options that contradict each other.
     """
-    kind, _, preset = variant(name)
+    kind, preset = variant(name)
     return kind(kind.config_class.build(**{**preset, "model": name, "labels": labels, **options}))
 
 

@@ -29,7 +29,8 @@ from segscape.nn.initialization import initialize_xavier
 from segscape.nn.instance import instance_norm
 from segscape.nn.region_pooling import region_means
 from segscape.nn.sean import ACE
-from segscape.style import Style, StyleDistribution, StyleKind
+from segscape.style import Style, StyleDistribution
+from segscape.style_shapes import StyleKind
 
 
 class SEANGeneratorConfig(SPADEGeneratorConfig):
@@ -118,6 +119,7 @@ class SEANGenerator(SPADEGenerator):
 
     config: SEANGeneratorConfig
     config_class = SEANGeneratorConfig
+    encoder_name = "style_encoder"
     encoder_counts = True
     mean_codes: Tensor
     code_counts: Tensor
@@ -205,10 +207,8 @@ class SEANGenerator(SPADEGenerator):
         self.code_counts.copy_(counts)
 
 
-_CLADE_PAPER = "Tan et al., TPAMI 2021, arXiv 2012.04644, section 4.10"
-
 SEAN_VARIANTS = {
-    "sean": Variant(SEANGenerator, "Zhu et al., CVPR 2020, arXiv 1911.12861", {}),
-    "sean-clade": Variant(SEANGenerator, f"SEAN with CLADE: {_CLADE_PAPER}", {"norm": "clade"}),
+    "sean": Variant(SEANGenerator, {}),
+    "sean-clade": Variant(SEANGenerator, {"norm": "clade"}),
 }
 """Name -> variant of this system."""

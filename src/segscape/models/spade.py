@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.layout import Layout
-from segscape.models.generator import Generator, LatentStyleConfig, Variant
+from segscape.models.config import LatentStyleConfig
+from segscape.models.generator import Variant
+from segscape.models.latent import LatentGenerator
 from segscape.nn.clade import CLADE
 from segscape.nn.conditional import ConditionalNorm, Statistics
 from segscape.nn.encoder import StyleEncoder
@@ -29,11 +31,16 @@ from segscape.nn.residual import ResidualBlock
 from segscape.nn.spade import SPADE
 from segscape.nn.spectral import conv2d
 from segscape.position import PositionRule
-from segscape.style import Style, StyleDistribution
+from segscape.style import Style
 
 NormKind = Literal["spade", "clade"]
 Upsampling = Literal["normal", "more", "most"]
 DOUBLINGS: dict[str, int] = {"normal": 5, "more": 6, "most": 7}
+
+
+def doublings(upsampling: Upsampling, blocks: int) -> list[bool]:
+    """Whether features are doubled before each block: not before the first; before the third not in `normal`."""
+    return [False, True, upsampling != "normal", *[True] * (blocks - 3)]
 
 
 def _one_per_block(norm: NormKind | list[NormKind]) -> list[NormKind] | NormKind:
@@ -83,11 +90,6 @@ class SPADEGeneratorConfig(LatentStyleConfig):
         return 1 << DOUBLINGS[self.upsampling]
 
     @property
-    def fixed_size(self) -> bool:
-        """A latent enters through a linear layer that makes the whole start tensor."""
-        return self.latent_dim is not None
-
-    @property
     def encoding_rule(self) -> PositionRule | None:
         """`position_rule` if the encoding is used."""
         return self.position_rule if self.position else None
@@ -97,12 +99,6 @@ class SPADEGeneratorConfig(LatentStyleConfig):
         blocks = 8 if self.upsampling == "most" else 7
         if len(self.block_norms) != blocks:
             raise ValueError(f"norm lists {len(self.block_norms)} blocks, the generator has {blocks}")
-        if any(side % self.size_multiple for side in self.image_size):
-            nearest = tuple(max(1, round(side / self.size_multiple)) * self.size_multiple for side in self.image_size)
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of {self.size_multiple} "
-                f"(upsampling {self.upsampling!r}); the nearest size is {nearest}"
-            )
         if self.position in ("feature", "modulation") and "clade" not in self.block_norms:
             raise ValueError(f"position {self.position!r} acts in CLADE blocks, and norm has none")
         if self.position == "input" and self.latent_dim:
@@ -114,7 +110,7 @@ class SPADEGeneratorConfig(LatentStyleConfig):
         return self
 
 
-class SPADEGenerator(Generator):
+class SPADEGenerator(LatentGenerator):
     """The generator of SPADE, CLADE and their mixtures, with the style encoder if it has `latent_dim`.
 
     A system with the same course of blocks overrides what differs: `_norm`, `_start` and `_finish`.
@@ -142,8 +138,7 @@ class SPADEGenerator(Generator):
         """The first layer: a convolution over the small semantic map, or a linear layer over the latent."""
         config = self.config
         if config.latent_dim:
-            height, width = (side // config.size_multiple for side in config.image_size)
-            return nn.Linear(config.latent_dim, channels * height * width)
+            return self._latent_stem(config.latent_dim, channels)
         inputs = config.labels.num_classes + int(config.use_instances) + 2 * int(config.position == "input")
         return conv2d(False, inputs, channels, 3, padding=1)
 
@@ -168,13 +163,6 @@ class SPADEGenerator(Generator):
             position_rule=config.position_rule,
         )
 
-    def encode(self, image: Tensor, layout: Layout) -> StyleDistribution:
-        """As `Generator.encode`; photos of any size."""
-        if self.encoder is None:
-            return super().encode(image, layout)
-        mean, log_variance = self.encoder(image)
-        return StyleDistribution(Style(mean), log_variance)
-
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
         """Generate images.
 
@@ -188,22 +176,16 @@ class SPADEGenerator(Generator):
         """
         self.check(layout, style)
         x = before = self._start(layout, style)  # [N, 16 base, H / multiple, W / multiple]
-        for block, doubled in zip(self.blocks, self.doublings_before(), strict=True):
+        for block, doubled in zip(self.blocks, doublings(self.config.upsampling, len(self.blocks)), strict=True):
             x, before = block(self.up(x) if doubled else x, layout, style), x
         return torch.tanh(self.to_rgb(F.leaky_relu(self._finish(before, x), 0.2)))
-
-    def doublings_before(self) -> list[bool]:
-        """Whether features are doubled before each block: not before the first; before the third not in `normal`."""
-        return [False, True, self.config.upsampling != "normal", *[True] * (len(self.blocks) - 3)]
 
     def _start(self, layout: Layout, style: Style | None) -> Tensor:
         """What the first residual block reads."""
         config = self.config
-        height, width = (side // config.size_multiple for side in layout.size)
         if config.latent_dim:
-            zeros = self.to_rgb.weight.new_zeros(layout.batch_size, config.latent_dim)
-            latent = zeros if style is None else style.values.to(zeros)
-            return cast(Tensor, self.stem(latent)).view(layout.batch_size, -1, height, width)
+            return self._latent_start(config.latent_dim, layout, style)
+        height, width = (side // config.size_multiple for side in layout.size)
         semantic = layout.semantic_map((height, width), edges=config.use_instances)
         if config.position == "input":
             semantic = F.pad(semantic, (0, 0, 0, 0, 0, 2))
@@ -221,8 +203,8 @@ class SPADEGenerator(Generator):
 
 
 SPADE_VARIANTS = {
-    "spade": Variant(SPADEGenerator, "Park et al., CVPR 2019, arXiv 1903.07291", {}),
+    "spade": Variant(SPADEGenerator, {}),
     # Only the cost is published; a base width of 8 (32 for Cityscapes) reproduces it.
-    "spade-light": Variant(SPADEGenerator, "Tan et al., TPAMI 2021, arXiv 2012.04644, Table IV", {"base_channels": 8}),
+    "spade-light": Variant(SPADEGenerator, {"base_channels": 8}),
 }
 """Name -> variant of this system."""

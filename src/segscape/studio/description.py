@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 
 from segscape.models.generator import Generator
-from segscape.style import StyleKind
+from segscape.style_shapes import StyleKind
 
 
 class ClassInfo(BaseModel):

@@ -25,7 +25,8 @@ from segscape.models import load_model
 from segscape.models.generator import Generator
 from segscape.nn.clade import CLADE
 from segscape.nn.noise import AddedNoise
-from segscape.style import Style, StyleKind
+from segscape.style import Style
+from segscape.style_shapes import StyleKind
 
 Photo = Image.Image | Reference
 

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from segscape.discriminators import Discriminator, MultiScaleDiscriminator
 from segscape.errors import CheckpointError
 from segscape.labels import LabelSet
-from segscape.models.generator import Generator, GeneratorConfig
+from segscape.models.config import GeneratorConfig
+from segscape.models.generator import Generator
 from segscape.models.pix2pixhd import Pix2PixHDGenerator
 from segscape.models.pretrained import find_folder, read_config
 from segscape.models.registry import create_model, load_model

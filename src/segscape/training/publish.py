@@ -38,7 +38,7 @@ def write_cards(run: Path, generator: Generator, recipe: Recipe, images: int) ->
         metrics = metrics_after(run, number)
         scores = {title: value for title, value in metrics.items() if title.startswith("validation/")}
         facts = TrainingFacts(number, shareable_recipe(recipe), scores or metrics, grid.is_file())
-        write_text(run / name / "README.md", model_card(generator, facts))
+        write_text(run / name / "README.md", model_card(generator.config, generator.count_parameters(), facts))
 
 
 def shareable_recipe(recipe: Recipe) -> str:

@@ -13,7 +13,7 @@ from segscape.data.view import TrainingOrder, TrainingView
 from segscape.data.workers import DEAD_WORKER, WithErrors, received
 from segscape.errors import DataError, RecipeError, SegscapeError
 from segscape.labels import LabelSet
-from segscape.models.generator import GeneratorConfig
+from segscape.models.config import GeneratorConfig
 from segscape.training.parts import Part, part_numbers, style_noise
 from segscape.training.recipe import Recipe
 

@@ -11,7 +11,7 @@ from segscape.data.sample import Batch, Dataset, collate
 from segscape.data.transforms import Preprocess
 from segscape.data.view import TrainingView
 from segscape.layout import Layout
-from segscape.models.generator import GeneratorConfig
+from segscape.models.config import GeneratorConfig
 from segscape.training.reading import extra_batches
 
 MOST_PHOTOS = 256

@@ -21,7 +21,8 @@ from segscape.evaluation.cost.published import (
     same_digits,
 )
 from segscape.models import list_models
-from segscape.models.generator import Generator, GeneratorConfig, Variant
+from segscape.models.config import GeneratorConfig
+from segscape.models.generator import Generator, Variant
 from segscape.models.registry import MODELS
 
 pytestmark = pytest.mark.xdist_group("published")  # one worker, as what it shares is dear
@@ -47,7 +48,7 @@ def test_every_setting_builds_every_model(model: str, dataset: str) -> None:
 
 
 def test_options_that_a_system_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "plain", Variant(Plain, "nobody", {}))
+    monkeypatch.setitem(MODELS, "plain", Variant(Plain, {}))
     options = SETTINGS["cityscapes"].options("plain")
     assert options == {"labels": 35, "image_size": (256, 512), "use_instances": True}
 

@@ -16,7 +16,8 @@ from segscape.evaluation.cost.timing import LiveTensors, Spread, machine, measur
 from segscape.labels import LABEL_SETS, LabelSet
 from segscape.layout import Layout, instance_edges
 from segscape.models import create_model
-from segscape.models.generator import Generator, GeneratorConfig
+from segscape.models.config import GeneratorConfig
+from segscape.models.generator import Generator
 from segscape.nn.conditional import ConditionalNorm
 from segscape.style import Style
 

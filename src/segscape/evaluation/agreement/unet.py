@@ -18,7 +18,8 @@ from typing_extensions import Self
 
 from segscape.features import EfficientNetLite0Features
 from segscape.labels import LabelSet, as_label_set
-from segscape.models.pretrained import ModelConfig, PretrainedModel
+from segscape.models.config import ModelConfig
+from segscape.models.pretrained import PretrainedModel
 
 WIDEST = 8
 """No map of the plain encoder or the decoder has more than this times `base_channels` channels."""

@@ -17,9 +17,9 @@ from segscape.errors import EvaluationError
 from segscape.evaluation.cost.complexity import Complexity, count
 from segscape.layout import Size
 from segscape.models import create_model
+from segscape.models.config import ModelConfig
 from segscape.models.generator import Generator
 from segscape.models.groupdnet import PUBLISHED as GROUPDNETS
-from segscape.models.pretrained import ModelConfig
 from segscape.models.registry import MODELS, variant
 
 PAPER: Final = "CLADE paper (arXiv 2012.04644)"

@@ -3,7 +3,7 @@
 The official networks are flat sequences, whose indices count paddings and activations, too. In SPADE's code a
 convolution and its norm are one step of the sequence. Width, depth, enhancers, norm and kernels are inferred; the label
 set and the image size must be given. The styles that the official code stores (`features_clustered_*.npy`) are pickled
-and are not read: `Pix2PixHDGenerator.fit_clusters` finds them anew.
+and are not read: `Pix2PixHDGenerator.fit_styles` finds them anew.
 """
 
 from __future__ import annotations
