@@ -1,4 +1,4 @@
-"""Table I of the CLADE paper in miniature: every system trained on CamVid under one budget, evaluated by one protocol.
+"""Tables I, VI and VII of the CLADE paper in miniature: every system, one budget on CamVid, one protocol of evaluation.
 
 The budget is a number of images shown, the same for all, at one size and batch, with the same perceptual features and,
 where a system has none of its own, the same discriminator. Widths are cut so that a CPU can do it: the costs beside the
@@ -51,6 +51,7 @@ METRICS: Final = (
 SIZE: Final = (96, 128)
 CAMVID: Final = LABEL_SETS["camvid"]
 EXAMPLES: Final = Path(__file__).parents[1] / "examples" / "layouts"
+ICPE: Final = {"name": "clade", "base_channels": 16, "position_rule": "official-all"}  # in the ways of Table VII
 FEATURE_PYRAMID: Final = {"kind": "feature-pyramid", "base_channels": 16}
 THREE_LAYERS: Final = {"num_layers": 3, "last_stride": 2}
 LEAST_SQUARES: Final = {"gan_mode": "least-squares", "adversarial": 2.0}
@@ -59,7 +60,9 @@ SYSTEMS: Final[dict[str, dict[str, Any]]] = {
     "spade": {"model": {"name": "spade", "base_channels": 16, "hidden_channels": 32}},
     "spade-light": {"model": {"name": "spade", "base_channels": 6, "hidden_channels": 32}},
     "clade": {"model": {"name": "clade", "base_channels": 16}},
-    "clade-icpe": {"model": {"name": "clade-icpe", "base_channels": 16, "position_rule": "official-all"}},
+    "clade-icpe": {"model": {**ICPE, "position": "modulation"}},
+    "clade-input": {"model": {**ICPE, "position": "input"}},
+    "clade-feature": {"model": {**ICPE, "position": "feature"}},
     "mixed-2": {"model": {"name": "clade", "base_channels": 16, "hidden_channels": 32, "norm": mixed_norms(2)}},
     "mixed-5": {"model": {"name": "clade", "base_channels": 16, "hidden_channels": 32, "norm": mixed_norms(5)}},
     "pix2pixhd": {

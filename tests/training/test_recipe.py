@@ -40,6 +40,11 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
     assert recipe.ema is None
 
 
+def test_no_precision_is_written_plainly(tmp_path: Path) -> None:
+    """YAML reads a bare `no` as false."""
+    assert load_recipe(write(tmp_path, MINIMAL | {"precision": "bf16"}), ["precision=no"]).precision == "no"
+
+
 def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
     augmentation = {"color": {"hue": [-0.1, 0.1]}, "scale": [0.5, 2], "drop": {"probability": 0.1}, "merge": 0.2}
     recipe = load_recipe(write(tmp_path, MINIMAL | {"augmentation": augmentation, "position_cache": "cache"}))

@@ -165,6 +165,11 @@ class FeaturePyramidSection(_Section):
         return FeaturePyramidDiscriminator(num_classes, instances=instances, base_channels=self.base_channels)
 
 
+def _as_written(value: Any) -> Any:
+    """`no` as the word that it is in a recipe; YAML reads it as false."""
+    return "no" if value is False else value
+
+
 def _with_kind(section: Any) -> Any:
     """The multi-scale discriminator where a recipe does not say which."""
     return {"kind": "multi-scale", **section} if isinstance(section, dict) else section
@@ -377,7 +382,7 @@ class Recipe(_Section):
     batch_size: PositiveInt = 1
     accumulate: PositiveInt = 1
     seed: NonNegativeInt = 0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_as_written)] = "no"
     speed: SpeedSection = SpeedSection()
     snapshot_images: PositiveInt = 10_000
     log_images: PositiveInt = 500
