@@ -131,7 +131,7 @@ class SEANGenerator(SPADEGenerator):
         self.register_buffer("mean_codes", torch.zeros(config.style_shape))
         self.register_buffer("code_counts", torch.zeros(config.num_codes, dtype=torch.int64))
 
-    def _norm(self, place: int) -> Callable[[int], ConditionalNorm]:
+    def norm_of_block(self, place: int) -> Callable[[int], ConditionalNorm]:
         config = self.config
 
         def ace(channels: int) -> ACE:
@@ -149,7 +149,7 @@ class SEANGenerator(SPADEGenerator):
         config = self.config
         if config.block_norms[place] == "clade":  # its tables do not know of instance edges
             return CLADE(channels, config.labels.num_classes, statistics=config.statistics)
-        return cast(LayoutModulatedNorm, super()._norm(place)(channels))
+        return cast(LayoutModulatedNorm, super().norm_of_block(place)(channels))
 
     def forward(self, layout: Layout, style: Style | None = None) -> Tensor:
         """As `SPADEGenerator.forward`; the style is `codes`, of which None takes the means of the dataset.

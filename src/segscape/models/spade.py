@@ -127,7 +127,7 @@ class SPADEGenerator(LatentGenerator):
         inputs = [16 * base, *widths]
         self.stem = self._stem(16 * base)
         self.blocks = nn.ModuleList(
-            ResidualBlock(inputs[i], widths[i], self._norm(i), spectral=config.spectral_norm) for i in range(len(norms))
+            ResidualBlock(inputs[i], widths[i], self.norm_of_block(i), spectral=config.spectral_norm) for i in range(len(norms))
         )
         self.up: nn.Module = nn.Upsample(scale_factor=2, mode="nearest")
         self.to_rgb = nn.Conv2d(widths[len(norms) - 1], 3, 3, padding=1)
@@ -142,8 +142,8 @@ class SPADEGenerator(LatentGenerator):
         inputs = config.labels.num_classes + int(config.use_instances) + 2 * int(config.position == "input")
         return conv2d(False, inputs, channels, 3, padding=1)
 
-    def _norm(self, place: int) -> Callable[[int], ConditionalNorm]:
-        """What makes the norms of a residual block, for a number of channels."""
+    def norm_of_block(self, place: int) -> Callable[[int], ConditionalNorm]:
+        """What makes the norms of block `place` for a number of channels; a norm of your own overrides it."""
         config = self.config
         if config.block_norms[place] == "spade":
             return partial(
