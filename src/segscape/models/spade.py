@@ -127,7 +127,8 @@ class SPADEGenerator(LatentGenerator):
         inputs = [16 * base, *widths]
         self.stem = self._stem(16 * base)
         self.blocks = nn.ModuleList(
-            ResidualBlock(inputs[i], widths[i], self.norm_of_block(i), spectral=config.spectral_norm) for i in range(len(norms))
+            ResidualBlock(inputs[i], widths[i], self.norm_of_block(i), spectral=config.spectral_norm)
+            for i in range(len(norms))
         )
         self.up: nn.Module = nn.Upsample(scale_factor=2, mode="nearest")
         self.to_rgb = nn.Conv2d(widths[len(norms) - 1], 3, 3, padding=1)
