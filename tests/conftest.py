@@ -1,4 +1,4 @@
-"""The order of the tests: the long ones first, so that no worker is left with one at the end."""
+"""The order of the tests: the long ones first, so that no worker is left with one at the end; and common fixtures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow = {_together(item) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: _together(item) not in slow)
+
+
+def _together(item: pytest.Item) -> str:
+    """What runs in one go: a group of tests that share something dear, or one test."""
+    group = item.get_closest_marker("xdist_group")
+    return item.nodeid if group is None else str(group.args[0])
 
 
 @pytest.fixture

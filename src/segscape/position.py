@@ -22,7 +22,9 @@ PositionRule = Literal["official", "official-all", "paper"]
 _EPSILON = 1e-5
 
 
-def intra_class_position(label_map: NDArray[Any], rule: PositionRule = "official") -> NDArray[np.float32]:
+def intra_class_position(
+    label_map: NDArray[Any], rule: PositionRule = "official", normalize: bool = True
+) -> NDArray[np.float32]:
     """Encode each pixel's offset from the centre of its object.
 
     An object is an 8-connected component of pixels with the same label; its centre is their mean
@@ -33,9 +35,10 @@ def intra_class_position(label_map: NDArray[Any], rule: PositionRule = "official
     Args:
         label_map: Integer ``[H, W]``; any values.
         rule: Which definition to follow.
+        normalize: Whether to divide; otherwise the offsets stay in pixels.
 
     Returns:
-        float32 ``[2, H, W]``, within (-1, 1) for the official rules. Computed in float64.
+        float32 ``[2, H, W]``, within (-1, 1) for the normalised official rules. Computed in float64.
 
     Raises:
         LayoutError: When the map is not a matrix of integers or the rule is unknown.
@@ -49,8 +52,8 @@ def intra_class_position(label_map: NDArray[Any], rule: PositionRule = "official
     if label_map.size:
         vertical, horizontal = encoding[::-1] if rule == "paper" else encoding
         runs = _find_runs(label_map)
-        vertical[:] = np.repeat(_vertical(runs, rule), runs.length).reshape(label_map.shape)
-        _horizontal(runs, rule, out=horizontal)
+        vertical[:] = np.repeat(_vertical(runs, rule, normalize), runs.length).reshape(label_map.shape)
+        _horizontal(runs, rule, normalize, out=horizontal)
     if rule == "official":
         np.copyto(encoding, 0, where=label_map == 0)
     return encoding
@@ -101,19 +104,20 @@ def _contacts(label_map: NDArray[Any], starts: NDArray[np.bool_]) -> tuple[NDArr
     return np.concatenate(above), np.concatenate(below)
 
 
-def _vertical(runs: _Runs, rule: PositionRule) -> NDArray[np.float32]:
+def _vertical(runs: _Runs, rule: PositionRule, normalize: bool) -> NDArray[np.float32]:
     """The vertical encoding of each run ``[R]``, which all its pixels share."""
     centre, extent = _centre_and_extent(runs, runs.row * runs.length, runs.row, runs.row, rule)
-    return ((runs.row - centre[runs.owner]) / extent[runs.owner]).astype(np.float32)
+    offset = runs.row - centre[runs.owner]
+    return (offset / extent[runs.owner] if normalize else offset).astype(np.float32)
 
 
-def _horizontal(runs: _Runs, rule: PositionRule, out: NDArray[np.float32]) -> None:
+def _horizontal(runs: _Runs, rule: PositionRule, normalize: bool, out: NDArray[np.float32]) -> None:
     """The horizontal encoding of each pixel, written to ``out [H, W]``."""
     last = runs.first + runs.length - 1
     centre, extent = _centre_and_extent(runs, (runs.first + last) * runs.length // 2, runs.first, last, rule)
     offset = np.repeat(centre[runs.owner], runs.length).reshape(out.shape)
     np.subtract(np.arange(out.shape[1]), offset, out=offset)
-    divisor = np.repeat(extent[runs.owner], runs.length).reshape(out.shape)
+    divisor = np.repeat(extent[runs.owner], runs.length).reshape(out.shape) if normalize else 1.0
     np.divide(offset, divisor, out=out, casting="same_kind")
 
 

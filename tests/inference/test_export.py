@@ -124,12 +124,6 @@ def check_trace(program: ExportedProgram, model: Generator, size: Size) -> None:
 
 
 @pytest.mark.slow
-def test_a_system_of_other_layers_at_any_size(tmp_path: Path) -> None:
-    sizes = [(1, (64, 64)), (2, (64, 128))]
-    check_formats(build_settled("pix2pixhd"), tmp_path, ["onnx"], sizes, None)
-
-
-@pytest.mark.slow
 def test_mixed_norms_and_the_encoding_as_input() -> None:
     model = build_settled("clade", norm=mixed_norms(1), position="input", upsampling="more", image_size=(64, 64))
     program = tracing.trace(model, export.sign(model, (64, 128)))
