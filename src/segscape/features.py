@@ -7,7 +7,6 @@ which, in the recipe, the log and the name of every score.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from pathlib import Path
 
@@ -41,15 +40,6 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} does not hold {what} weights: it is no state dict.")
     return state
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def hub_file(name: str) -> Path:

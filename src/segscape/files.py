@@ -1,7 +1,8 @@
-"""Writing files so that a crash never leaves half of one."""
+"""Writing files so that a crash never leaves half of one, and knowing a file by its content."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -48,6 +49,15 @@ def write_text(path: Path, text: str) -> None:
 def write_png(path: Path, image: Image.Image) -> None:
     """Write a picture atomically as PNG, whatever the suffix of the path."""
     write_atomically(path, lambda part: image.save(part, format="PNG"))
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_unfinished(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ from segscape.data.folder import FileDataset, files_by_name, stored_size
 from segscape.data.open import open_pairs
 from segscape.errors import DataError, EvaluationError
 from segscape.evaluation.fidelity.reference import read_resized
-from segscape.files import write_atomically, write_text
+from segscape.files import write_png, write_text
 from segscape.inference import Pipeline
 from segscape.labels import LabelSet, as_label_set
 from segscape.layout import Layout, Size
@@ -302,7 +301,7 @@ def _file_size(item: str, sources: Sequence[_Source]) -> Size:
 
 def _write(path: Path, picture: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, partial(picture.save, format="PNG"))
+    write_png(path, picture)
 
 
 def _require_same(study: Study, request: StudyRequest) -> None:

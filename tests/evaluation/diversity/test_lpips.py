@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from segscape.errors import CheckpointError, EvaluationError
 from segscape.evaluation.diversity import lpips
 from segscape.evaluation.diversity.lpips import ALEXNET_CONVS, FeatureDistance, PerceptualDistance, open_distance
-from segscape.features import EfficientNetLite0Features, file_digest
+from segscape.features import EfficientNetLite0Features
+from segscape.files import file_digest
 
 CPU = torch.device("cpu")
 

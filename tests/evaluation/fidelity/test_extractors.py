@@ -15,7 +15,8 @@ from segscape.errors import CheckpointError, EvaluationError
 from segscape.evaluation.fidelity import extractors
 from segscape.evaluation.fidelity.extractors import MetricNames, NetworkExtractor, inception_extractor, open_extractor
 from segscape.evaluation.fidelity.inception import STATE_FILE, LoadedInception
-from segscape.features import file_digest, lite0_file, read_state
+from segscape.features import lite0_file, read_state
+from segscape.files import file_digest
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from segscape.errors import CheckpointError
 from segscape.evaluation.fidelity import inception
 from segscape.evaluation.fidelity.inception import FIDInception, ScriptedInception, find_inception, load_inception
-from segscape.features import file_digest
+from segscape.files import file_digest
 
 
 @pytest.fixture(scope="module")

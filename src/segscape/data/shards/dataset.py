@@ -20,8 +20,9 @@ import numpy as np
 from segscape.data.sample import Locality, Sample
 from segscape.data.shards import storage
 from segscape.data.shards.cache import ShardCache
-from segscape.data.shards.index import PackedSample, ShardIndex, digest, samples_in
+from segscape.data.shards.index import PackedSample, ShardIndex, samples_in
 from segscape.errors import DataError
+from segscape.files import file_digest
 from segscape.label_files import read_image, read_instance_map, read_label_map
 
 
@@ -166,7 +167,7 @@ class ShardDataset:
         """Download a shard and compare its digest."""
         storage.download(self._url(number), path)
         expected = self._shards[number].sha256
-        if expected is not None and digest(path) != expected:
+        if expected is not None and file_digest(path) != expected:
             raise DataError(f"{self._url(number)} is not what its index says: write or copy the shard again.")
 
     def _require_files(self) -> None:

@@ -6,7 +6,6 @@ which each sample begins. `index_shards` makes one for tar files that others wro
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -172,15 +171,6 @@ def member_name(name: str, suffix: str) -> str:
     """What a file of a sample is called; dots, which would end the sample's name, are written as `%2E`."""
     escaped = name.replace("%", "%25").replace(".", "%2E")
     return f"{escaped}.{suffix}"
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    computed = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            computed.update(block)
-    return computed.hexdigest()
 
 
 def _scan(place: str, file: str, members: Members) -> Shard:

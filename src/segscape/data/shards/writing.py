@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict
 
 from segscape.data.listing import Problem
 from segscape.data.shards import storage
-from segscape.data.shards.index import INDEX, UNFINISHED, PackedSample, Shard, ShardIndex, digest, member_name
+from segscape.data.shards.index import INDEX, UNFINISHED, PackedSample, Shard, ShardIndex, member_name
 from segscape.data.workers import in_workers
 from segscape.errors import DataError, SegscapeError
+from segscape.files import file_digest
 from segscape.labels import LabelSet
 
 OnProblems = Callable[[Sequence[Problem]], object]
@@ -126,7 +127,7 @@ class _Writer:
                     except SegscapeError as error:
                         left_out.append(problem_of(error, self.source.where(index)))
             sizes.append(part.stat().st_size)
-            digests.append(digest(part))
+            digests.append(file_digest(part))
 
         name = f"{number:06d}"
         storage.write(storage.join(self.place, f"{name}.tar"), make)

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from segscape.errors import CheckpointError, EvaluationError
 from segscape.evaluation.fidelity.extractors import portions
 from segscape.extras import require
-from segscape.features import EfficientNetLite0Features, file_digest, hub_file, lite0_file, read_state
+from segscape.features import EfficientNetLite0Features, hub_file, lite0_file, read_state
+from segscape.files import file_digest
 
 DistanceName = Literal["auto", "lpips", "efficientnet-lite0"]
 """`auto` is lpips if its AlexNet is at hand, else efficientnet-lite0."""

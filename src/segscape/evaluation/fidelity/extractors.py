@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from segscape.errors import EvaluationError
 from segscape.evaluation.fidelity.inception import DIMENSIONS, find_inception, load_inception
-from segscape.features import EfficientNetLite0Embedding, file_digest, lite0_file
+from segscape.features import EfficientNetLite0Embedding, lite0_file
+from segscape.files import file_digest
 
 ExtractorName = Literal["auto", "inception", "efficientnet-lite0"]
 """`auto` is inception if its weights are at hand, else efficientnet-lite0."""

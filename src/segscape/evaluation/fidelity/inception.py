@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segscape.errors import CheckpointError
-from segscape.features import file_digest, hub_file, read_state
+from segscape.features import hub_file, read_state
+from segscape.files import file_digest
 
 STATE_FILE: Final = "pt_inception-2015-12-05-6726825d.pth"
 """The state dict, as pytorch-fid and torch-fidelity publish it."""
